@@ -1,0 +1,115 @@
+package publisher
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	amqp "github.com/rabbitmq/amqp091-go"
+
+	"github.com/evdemo/evdemo/event"
+)
+
+const (
+	// headerSequence is ours alone on every publish: it pairs a returned event with its
+	// publish, which message ids cannot do since they may repeat.
+	headerSequence = "evdemo-seq"
+	// reservedPrefix begins the headers that this project sets itself.
+	reservedPrefix = "evdemo-"
+	// maxShortString is the limit of AMQP 0-9-1 for names, routing keys and properties.
+	maxShortString = 255
+)
+
+// Message is one event and where it goes.
+type Message struct {
+	Event event.Event
+	// To is the exchange and the routing key.
+	To Destination
+	// Headers go out beside the event's own. Their names must not begin with "ce-", "evdemo-"
+	// or "x-", which belong to CloudEvents, to this project and to the broker. Values are what
+	// AMQP 0-9-1 knows: bool, integers, floats, string, []byte, time.Time, nil, []any and
+	// map[string]any of those.
+	Headers map[string]any
+}
+
+// Destination is an exchange and a routing key.
+type Destination struct{ Exchange, RoutingKey string }
+
+// ToTopic sends to every group, queue and listener of a topic, which is a fanout exchange.
+func ToTopic(topic string) Destination { return Destination{Exchange: topic} }
+
+// ToQueue sends straight to one queue, through the default exchange.
+func ToQueue(queue string) Destination { return Destination{RoutingKey: queue} }
+
+// String is "exchange X" or "queue Q", with the routing key where it matters.
+func (d Destination) String() string {
+	switch {
+	case d.Exchange == "":
+		return fmt.Sprintf("queue %s", d.RoutingKey)
+	case d.RoutingKey == "":
+		return fmt.Sprintf("exchange %s", d.Exchange)
+	default:
+		return fmt.Sprintf("exchange %s with routing key %s", d.Exchange, d.RoutingKey)
+	}
+}
+
+// encode puts a message into the client's form and finds what the wire would choke on: the
+// client closes the whole connection when it meets a string that is too long.
+func encode(m Message, sequence int64) (amqp.Publishing, error) {
+	if err := m.Event.Validate(); err != nil {
+		return amqp.Publishing{}, fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	encoded := m.Event.Encode()
+	headers := amqp.Table(encoded.Headers)
+	if err := addHeaders(headers, m.Headers); err != nil {
+		return amqp.Publishing{}, fmt.Errorf("%w: event %s: %w", ErrInvalid, m.Event.ID, err)
+	}
+	headers[headerSequence] = sequence
+	if len(m.To.Exchange) > maxShortString || len(m.To.RoutingKey) > maxShortString {
+		return amqp.Publishing{}, fmt.Errorf("%w: event %s: exchange and routing key hold at most %d bytes each",
+			ErrInvalid, m.Event.ID, maxShortString)
+	}
+	return amqp.Publishing{
+		Headers:         headers,
+		ContentType:     encoded.ContentType,
+		ContentEncoding: encoded.ContentEncoding,
+		DeliveryMode:    amqp.Persistent,
+		CorrelationId:   encoded.CorrelationID,
+		MessageId:       encoded.MessageID,
+		Timestamp:       encoded.Timestamp,
+		Type:            encoded.Type,
+		AppId:           encoded.AppID,
+		Body:            encoded.Body,
+	}, nil
+}
+
+// CheckHeaderName tells whether a message may carry a header of this name; see Message.Headers.
+func CheckHeaderName(name string) error {
+	switch {
+	case name == "" || len(name) > maxShortString:
+		return fmt.Errorf("header name %.40q must have 1 to %d bytes", name, maxShortString)
+	case strings.HasPrefix(name, "ce-"), strings.HasPrefix(name, reservedPrefix), strings.HasPrefix(name, "x-"):
+		return fmt.Errorf("header name %q: the prefixes ce-, %s and x- are taken", name, reservedPrefix)
+	default:
+		return nil
+	}
+}
+
+func addHeaders(to amqp.Table, extra map[string]any) error {
+	if len(extra) == 0 {
+		return nil
+	}
+	var errs []error
+	for name, value := range extra {
+		if err := CheckHeaderName(name); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		if nested, ok := value.(map[string]any); ok {
+			value = amqp.Table(nested)
+		}
+		to[name] = value
+	}
+	errs = append(errs, to.Validate())
+	return errors.Join(errs...)
+}
