@@ -1,0 +1,53 @@
+package worker
+
+import "sync/atomic"
+
+// Stats counts what a worker has done since it was started.
+type Stats struct {
+	// Delivered counts events given to the handler: Handled + Skipped + Failed +
+	// Requeued + those running.
+	Delivered int64
+	// Handled counts those for which the handler returned nil.
+	Handled int64
+	// Skipped counts those that the handler skipped with ErrSkip.
+	Skipped int64
+	// Failed counts those for which it returned an error or panicked; each went back to its
+	// queue.
+	Failed int64
+	// Requeued counts those that the handler gave back with ErrRequeue.
+	Requeued int64
+	// Redelivered counts delivered events that the broker had delivered before, to this or
+	// another worker.
+	Redelivered int64
+	// Foreign counts delivered messages that were no CloudEvents.
+	Foreign int64
+	// Late counts handled events whose acknowledgement came too late for its connection. Each
+	// is delivered again.
+	Late int64
+	// Reconnects counts connections after the first.
+	Reconnects int64
+}
+
+type counters struct {
+	delivered, handled, skipped, failed, requeued, redelivered, foreign, late, reconnects atomic.Int64
+}
+
+func (c *counters) arrived(d *Delivery) {
+	c.delivered.Add(1)
+	if d.Redelivered {
+		c.redelivered.Add(1)
+	}
+	if d.Foreign != nil {
+		c.foreign.Add(1)
+	}
+}
+
+// Stats gives the counts as they are now.
+func (w *Worker) Stats() Stats {
+	c := &w.counts
+	return Stats{
+		Delivered: c.delivered.Load(), Handled: c.handled.Load(), Skipped: c.skipped.Load(), Failed: c.failed.Load(),
+		Requeued: c.requeued.Load(), Redelivered: c.redelivered.Load(), Foreign: c.foreign.Load(),
+		Late: c.late.Load(), Reconnects: c.reconnects.Load(),
+	}
+}
