@@ -1,0 +1,122 @@
+// Package cmd is the command line: flags, help, output and exit codes. What the commands do
+// lives in the packages that they call.
+package cmd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"golang.org/x/term"
+)
+
+// App is what every command gets: its streams, its environment and the flags that all commands
+// share. Tests make one of their own.
+type App struct {
+	// In, Out and Err are the standard streams. Data goes to Out, everything else to Err.
+	In  io.Reader
+	Out io.Writer
+	Err io.Writer
+	// InTerminal, OutTerminal and ErrTerminal tell whether a person is at the other end.
+	InTerminal, OutTerminal, ErrTerminal bool
+	// LookupEnv reads the environment.
+	LookupEnv func(name string) (string, bool)
+
+	global globalOptions
+	// started is set once flags and arguments have been understood: errors before that are
+	// mistakes in usage.
+	started bool
+}
+
+// globalOptions are the flags of every command.
+type globalOptions struct {
+	url            string
+	profile        string
+	tlsCA          string
+	tlsCert        string
+	tlsKey         string
+	tlsInsecure    bool
+	quiet          bool
+	verbose        bool
+	logFormat      string
+	connectTimeout time.Duration
+	profileURL     string // from the selected profile; set while flags are settled
+}
+
+// NewApp makes the App of a process.
+func NewApp() *App {
+	return &App{
+		In: os.Stdin, Out: os.Stdout, Err: os.Stderr,
+		InTerminal:  term.IsTerminal(int(os.Stdin.Fd())),
+		OutTerminal: term.IsTerminal(int(os.Stdout.Fd())),
+		ErrTerminal: term.IsTerminal(int(os.Stderr.Fd())),
+		LookupEnv:   os.LookupEnv,
+	}
+}
+
+// Main runs evdemo with the given arguments and returns its exit code. The first SIGINT or
+// SIGTERM ends the command's context, so that it drains; a second one ends the process at once.
+func Main(args []string) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop)
+	return Run(ctx, NewApp(), args)
+}
+
+// Run runs one command line on an App and returns the exit code.
+func Run(ctx context.Context, app *App, args []string) int {
+	out := &checkedWriter{w: app.Out}
+	app.Out = out
+	root := newRootCommand(app)
+	root.SetArgs(args)
+	root.SetIn(app.In)
+	root.SetOut(app.Out)
+	root.SetErr(app.Err)
+	command, err := root.ExecuteContextC(ctx)
+	if err == nil {
+		err = out.failure()
+	}
+	if err == nil {
+		return exitOK
+	}
+	if !app.started {
+		err = usageError(err)
+	}
+	var silent *reportedError
+	if !errors.As(err, &silent) {
+		fmt.Fprintf(app.Err, "%s: %v\n", command.CommandPath(), err)
+	}
+	code := exitCode(err)
+	if code == exitUsage {
+		fmt.Fprintf(app.Err, "Run '%s --help' for usage.\n", command.CommandPath())
+	}
+	return code
+}
+
+// Logger gives the log of this run: on Err, from level info, or debug with --verbose, or
+// warnings only with --quiet.
+func (a *App) Logger() *slog.Logger {
+	options := &slog.HandlerOptions{Level: slog.LevelInfo}
+	switch {
+	case a.global.verbose:
+		options.Level = slog.LevelDebug
+	case a.global.quiet:
+		options.Level = slog.LevelWarn
+	}
+	if a.global.logFormat == "json" {
+		return slog.New(slog.NewJSONHandler(a.Err, options))
+	}
+	return slog.New(slog.NewTextHandler(a.Err, options))
+}
+
+// color tells whether Out may be coloured: on a terminal only, and not with NO_COLOR.
+func (a *App) color() bool {
+	v, _ := a.LookupEnv("NO_COLOR")
+	return a.OutTerminal && v == ""
+}

@@ -1,0 +1,32 @@
+package cmd
+
+import (
+	"fmt"
+	"os"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"go.uber.org/goleak"
+)
+
+// TestMain makes evdemo a command that tests can start: it is this test binary under another name.
+func TestMain(m *testing.M) {
+	testscript.Main(leakChecked{m}, map[string]func(){
+		"evdemo": func() { os.Exit(Main(os.Args[1:])) },
+	})
+}
+
+// leakChecked runs the tests and looks for goroutines that they left behind.
+type leakChecked struct{ m *testing.M }
+
+func (l leakChecked) Run() int {
+	code := l.m.Run()
+	if code != 0 {
+		return code
+	}
+	if err := goleak.Find(); err != nil {
+		fmt.Fprintln(os.Stderr, "goroutines were left behind:", err)
+		return 1
+	}
+	return 0
+}

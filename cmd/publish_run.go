@@ -1,0 +1,222 @@
+package cmd
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"strings"
+
+	"github.com/evdemo/evdemo/event"
+	"github.com/evdemo/evdemo/internal/feed"
+	"github.com/evdemo/evdemo/internal/orders"
+	"github.com/evdemo/evdemo/publisher"
+	"github.com/evdemo/evdemo/topology"
+)
+
+func runPublish(ctx context.Context, app *App, opts *publishOptions) error {
+	source, total, err := opts.openSource(ctx, app)
+	if err != nil && ctx.Err() != nil {
+		return opts.interrupted(app)
+	}
+	if err != nil {
+		return usageError(err)
+	}
+	if closer, ok := source.(io.Closer); ok {
+		defer func() { _ = closer.Close() }()
+	}
+	if opts.dryRun {
+		return printEvents(ctx, app, source, opts.stream)
+	}
+	p, err := opts.open(ctx, app)
+	if err != nil && ctx.Err() != nil {
+		return opts.interrupted(app)
+	}
+	if err != nil {
+		return err
+	}
+	account, err := newAccount(app, opts, total)
+	if err != nil {
+		return errors.Join(usageError(err), p.Close(ctx))
+	}
+	pump := feed.Pump{
+		Publisher: p, To: opts.to(), Headers: opts.header, Rate: opts.rate,
+		DrainTimeout: opts.drainTimeout, Outcome: account.outcome(),
+	}
+	if opts.stream {
+		pump.Invalid = account.invalid
+	}
+	report, err := pump.Run(ctx, source)
+	return account.close(report, err)
+}
+
+// interrupted reports a run that was told to stop before it sent anything.
+func (o *publishOptions) interrupted(app *App) error {
+	app.Logger().Warn("interrupted before anything was sent")
+	if o.dryRun {
+		return nil
+	}
+	return (&account{app: app, opts: o}).close(feed.Report{}, nil)
+}
+
+// open connects a publisher that declares what is to be published to. A queue that exists with
+// other arguments is published to as it is.
+func (o *publishOptions) open(ctx context.Context, app *App) (*publisher.Publisher, error) {
+	broker, err := app.broker()
+	if err != nil {
+		return nil, err
+	}
+	config := publisher.Config{
+		URLs: broker.URLs, TLS: broker.TLS, ConnectionName: "evdemo publish",
+		ConnectTimeout: app.global.connectTimeout, Window: o.window, Logger: app.Logger(),
+	}
+	if config.Declare, err = o.declare(app); err != nil {
+		return nil, err
+	}
+	p, err := publisher.Open(ctx, config)
+	var conflict *topology.ConflictError
+	if errors.As(err, &conflict) && o.queue != "" {
+		app.Logger().Debug("queue exists with other arguments; publishing to it as it is", "conflict", conflict.Error())
+		config.Declare = topology.Resources{}
+		p, err = publisher.Open(ctx, config)
+	}
+	return p, explainConflict(err)
+}
+
+func (o *publishOptions) declare(app *App) (topology.Resources, error) {
+	if o.noDeclare || o.given("raw-exchange") {
+		return topology.Resources{}, nil
+	}
+	spec, err := app.loadSpec(o.topology)
+	if err != nil {
+		return topology.Resources{}, err
+	}
+	if o.queue != "" {
+		return spec.QueueResources(o.queue), nil
+	}
+	return spec.TopicResources(o.topic), nil
+}
+
+// openSource gives what to publish, and how many events that is where it is known (else -1).
+func (o *publishOptions) openSource(ctx context.Context, app *App) (source feed.Source, total int, err error) {
+	defaults := event.Defaults{Type: o.eventType, Source: o.source, Subject: o.subject}
+	file := o.file
+	if !o.given("data") && !o.given("file") && !o.given("count") && !o.given("type") && app.piped() {
+		file = "-"
+	}
+	switch {
+	case o.given("data"):
+		source, err = o.dataSource(ctx, app)
+		return source, o.count, err
+	case file == "":
+		return o.madeUp(app), o.count, nil
+	case o.stream && file == "-":
+		return feed.NewLines("standard input", feed.UntilDone(ctx, app.In), defaults), -1, nil
+	case o.stream:
+		source, err = feed.Stream(ctx, file, defaults)
+		return source, -1, err
+	}
+	var checked *feed.File
+	if file == "-" {
+		checked, err = feed.Spool(ctx, "standard input", app.In, defaults)
+	} else {
+		checked, err = feed.OpenFile(ctx, file, defaults)
+	}
+	if err != nil {
+		return nil, 0, err
+	}
+	return checked, checked.Count, nil
+}
+
+// dataSource repeats the data of --data, each time as an event of its own.
+func (o *publishOptions) dataSource(ctx context.Context, app *App) (feed.Source, error) {
+	data := []byte(o.data)
+	var err error
+	switch {
+	case o.data == "-":
+		data, err = io.ReadAll(feed.UntilDone(ctx, app.In))
+	case strings.HasPrefix(o.data, "@"):
+		data, err = os.ReadFile(o.data[1:])
+	}
+	if err != nil {
+		return nil, fmt.Errorf("--data: %w", err)
+	}
+	if o.contentType == "" {
+		if !json.Valid(data) {
+			return nil, errors.New("--data is not JSON; give its --content-type to send it as it is")
+		}
+		data = bytes.TrimSpace(data)
+	}
+	make := func() (event.Event, error) { return o.event(o.eventType, data) }
+	if first, err := make(); err != nil {
+		return nil, err
+	} else if err := first.Validate(); err != nil {
+		return nil, err
+	}
+	return feed.Func(o.count, make), nil
+}
+
+// madeUp makes orders.
+func (o *publishOptions) madeUp(app *App) feed.Source {
+	if !o.given("seed") {
+		o.seed = rand.Uint64() //nolint:gosec // sample data
+		if o.count > 1 {
+			app.Logger().Info("made-up events", "seed", o.seed)
+		}
+	}
+	generator := orders.NewGenerator(o.seed)
+	return feed.Func(o.count, func() (event.Event, error) { return o.event(orders.Type, generator.Next().JSON()) })
+}
+
+func (o *publishOptions) event(eventType string, data []byte) (event.Event, error) {
+	source := o.source
+	if source == "" {
+		source = "evdemo"
+	}
+	e, err := event.New(eventType, source, data)
+	e.Subject = o.subject
+	if o.contentType != "" {
+		e.DataContentType = o.contentType
+	}
+	return e, err
+}
+
+// printEvents prints what would be sent. As with sending, a stream goes on behind what is no event.
+func printEvents(ctx context.Context, app *App, source feed.Source, stream bool) error {
+	invalid := 0
+	for ctx.Err() == nil {
+		e, err := source.Next()
+		var line *feed.LineError
+		switch {
+		case err == nil:
+			err = writeEvent(app.Out, e)
+		case errors.Is(err, io.EOF) && invalid > 0:
+			return &exitError{exitIncomplete, fmt.Errorf("%s lines are no events", thousands(int64(invalid)))}
+		case errors.Is(err, io.EOF):
+			return nil
+		case stream && errors.As(err, &line):
+			invalid++
+			fmt.Fprintln(app.Err, "not printed:", err)
+			err = nil
+		}
+		if err != nil && ctx.Err() == nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// piped tells whether somebody has connected standard input to something that holds data: not a
+// terminal, and not /dev/null.
+func (a *App) piped() bool {
+	f, ok := a.In.(*os.File)
+	if !ok {
+		return a.In != nil
+	}
+	info, err := f.Stat()
+	return err == nil && (info.Mode().IsRegular() || info.Mode()&os.ModeNamedPipe != 0)
+}

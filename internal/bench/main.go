@@ -1,0 +1,206 @@
+// Command bench measures evdemo beside bare loops over the client library, on the same broker and
+// in the same run, and prints the ratios. "make bench" calls it.
+//
+// Machines are shared and noisy: every round measures both, one after the other, and the ratio
+// that counts is the median over the rounds.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"syscall"
+	"time"
+)
+
+type config struct {
+	evdemo string
+	url    string
+	events int
+	rounds int
+	window int
+	memory int
+	check  bool
+}
+
+func main() {
+	var c config
+	flag.StringVar(&c.evdemo, "evdemo", "bin/evdemo", "the evdemo to measure")
+	flag.StringVar(&c.url, "url", os.Getenv("AMQP_URL"), "broker URL (default AMQP_URL)")
+	flag.IntVar(&c.events, "events", 200_000, "events per measurement")
+	flag.IntVar(&c.rounds, "rounds", 5, "measurements of each kind")
+	flag.IntVar(&c.window, "window", 1000, "unconfirmed events at a time, and prefetch")
+	flag.IntVar(&c.memory, "memory", 1_000_000, "events for the measurement of memory (0: none)")
+	flag.BoolVar(&c.check, "check", false, "exit with 5 where a figure misses its threshold")
+	flag.Parse()
+	if c.url == "" {
+		c.url = "amqp://guest:guest@localhost:5672/"
+	}
+	missed, err := run(context.Background(), c)
+	switch {
+	case err != nil:
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	case missed && c.check:
+		os.Exit(5)
+	}
+}
+
+func run(ctx context.Context, c config) (missed bool, err error) {
+	b, err := newBare(c)
+	if err != nil {
+		return false, err
+	}
+	defer func() { err = errors.Join(err, b.close()) }()
+	fmt.Printf("%s events of %d bytes, window and prefetch %d, quorum queue, %s, median of %d rounds\n\n",
+		thousands(c.events), len(b.message.Body), c.window, b.server(), c.rounds)
+	for _, m := range []struct {
+		name      string
+		threshold float64
+		measure   func(context.Context) (pair, error)
+	}{
+		{"publish, every event confirmed, against a bare loop", 0.9, b.publishing},
+		{"work, against a bare loop that acknowledges 100 at a time", 0.85, b.working},
+	} {
+		below, err := compare(ctx, c, m.name, m.threshold, m.measure)
+		if err != nil {
+			return false, fmt.Errorf("%s: %w", m.name, err)
+		}
+		missed = missed || below
+	}
+	if c.memory > 0 {
+		above, err := b.memory(ctx, c.memory)
+		if err != nil {
+			return false, fmt.Errorf("memory: %w", err)
+		}
+		missed = missed || above
+	}
+	slow, err := startup(ctx, c)
+	return missed || slow, err
+}
+
+// pair is one round: events per second of the bare loop and of evdemo.
+type pair struct{ bare, ours float64 }
+
+func compare(ctx context.Context, c config, name string, threshold float64, measure func(context.Context) (pair, error)) (below bool, err error) {
+	fmt.Println(name)
+	fmt.Printf("  %-8s %12s %12s %8s\n", "round", "bare/s", "evdemo/s", "ratio")
+	var ratios []float64
+	for round := range c.rounds {
+		p, err := measure(ctx)
+		if err != nil {
+			return false, err
+		}
+		ratios = append(ratios, p.ours/p.bare)
+		fmt.Printf("  %-8d %12s %12s %8.2f\n", round+1, thousands(int(p.bare)), thousands(int(p.ours)), p.ours/p.bare)
+	}
+	median := median(ratios)
+	fmt.Printf("  %-8s %34.2f   want at least %.2f: %s\n\n", "median", median, threshold, verdict(median >= threshold))
+	return median < threshold, nil
+}
+
+func verdict(ok bool) string {
+	if ok {
+		return "ok"
+	}
+	return "MISSED"
+}
+
+func median(values []float64) float64 {
+	slices.Sort(values)
+	return values[len(values)/2]
+}
+
+// evdemo runs the binary and gives its report and its greatest resident memory in MB.
+func (b *bare) evdemo(ctx context.Context, args ...string) (report map[string]any, megabytes float64, err error) {
+	command := exec.CommandContext(ctx, b.config.evdemo, append(args, "--url", b.config.url, "-q", "-o", "json")...)
+	command.Stderr = os.Stderr
+	out, err := command.Output()
+	if err != nil {
+		return nil, 0, fmt.Errorf("evdemo %v: %w", args, err)
+	}
+	if err := json.Unmarshal(out, &report); err != nil {
+		return nil, 0, fmt.Errorf("evdemo %v printed %q: %w", args, out, err)
+	}
+	if usage, ok := command.ProcessState.SysUsage().(*syscall.Rusage); ok {
+		megabytes = float64(usage.Maxrss) * rssUnit / 1e6
+	}
+	return report, megabytes, nil
+}
+
+func number(report map[string]any, name string) float64 {
+	n, _ := report[name].(float64)
+	return n
+}
+
+// memory publishes many events from a file and works them off again, and looks at how much
+// memory that takes.
+func (b *bare) memory(ctx context.Context, events int) (above bool, err error) {
+	const limit = 100
+	dir, err := os.MkdirTemp("", "evdemo-bench-")
+	if err != nil {
+		return false, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	file := filepath.Join(dir, "events.jsonl")
+	if err := b.writeFile(file, events); err != nil {
+		return false, err
+	}
+	queue, err := b.newQueue()
+	if err != nil {
+		return false, err
+	}
+	published, publishing, err := b.evdemo(ctx, "publish", "--queue", queue, "--file", file, "--no-declare")
+	if err != nil {
+		return false, err
+	}
+	worked, working, err := b.evdemo(ctx, "work", "--queue", queue, "--count", fmt.Sprint(events), "--no-declare")
+	if err != nil {
+		return false, err
+	}
+	fmt.Printf("resident memory for %s events\n", thousands(events))
+	for _, row := range []struct {
+		name      string
+		megabytes float64
+		perSecond float64
+	}{
+		{"published from a file", publishing, number(published, "per_second")},
+		{"worked off", working, number(worked, "per_second")},
+	} {
+		fmt.Printf("  %-22s %6.0f MB at %s per second   want under %d: %s\n",
+			row.name, row.megabytes, thousands(int(row.perSecond)), limit, verdict(row.megabytes < limit))
+	}
+	fmt.Println()
+	return max(publishing, working) >= limit, b.deleteQueue(queue)
+}
+
+// startup measures how long the smallest command takes.
+func startup(ctx context.Context, c config) (slow bool, err error) {
+	const limit = 30 * time.Millisecond
+	took := make([]float64, 21)
+	for i := range took {
+		began := time.Now()
+		if err := exec.CommandContext(ctx, c.evdemo, "version").Run(); err != nil {
+			return false, err
+		}
+		took[i] = time.Since(began).Seconds() * 1000
+	}
+	m := median(took)
+	ok := m < float64(limit.Milliseconds())
+	fmt.Printf("evdemo version: %.1f ms, median of %d   want under %v: %s\n", m, len(took), limit, verdict(ok))
+	return !ok, nil
+}
+
+func thousands(n int) string {
+	s := fmt.Sprint(n)
+	for i := len(s) - 3; i > 0; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
+}
