@@ -73,23 +73,22 @@ func Main(args []string) int {
 func Run(ctx context.Context, app *App, args []string) int {
 	out := &checkedWriter{w: app.Out}
 	app.Out = out
-	root := newRootCommand(app)
+	root := newRootCommand(app) //nolint:contextcheck // commands get theirs when they run
 	root.SetArgs(args)
 	root.SetIn(app.In)
 	root.SetOut(app.Out)
 	root.SetErr(app.Err)
 	command, err := root.ExecuteContextC(ctx)
+	if err != nil && !app.started {
+		err = usageError(err)
+	}
 	if err == nil {
 		err = out.failure()
 	}
 	if err == nil {
 		return exitOK
 	}
-	if !app.started {
-		err = usageError(err)
-	}
-	var silent *reportedError
-	if !errors.As(err, &silent) {
+	if _, silent := errors.AsType[*reportedError](err); !silent {
 		fmt.Fprintf(app.Err, "%s: %v\n", command.CommandPath(), err)
 	}
 	code := exitCode(err)
@@ -113,10 +112,4 @@ func (a *App) Logger() *slog.Logger {
 		return slog.New(slog.NewJSONHandler(a.Err, options))
 	}
 	return slog.New(slog.NewTextHandler(a.Err, options))
-}
-
-// color tells whether Out may be coloured: on a terminal only, and not with NO_COLOR.
-func (a *App) color() bool {
-	v, _ := a.LookupEnv("NO_COLOR")
-	return a.OutTerminal && v == ""
 }

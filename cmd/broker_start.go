@@ -51,6 +51,11 @@ func runBrokerStart(ctx context.Context, app *App, opts brokerStartOptions) erro
 	if err != nil {
 		return err
 	}
+	if opts.server == "" {
+		if opts.server, err = localbroker.Find(); err != nil {
+			return err
+		}
+	}
 	if !app.global.quiet {
 		fmt.Fprintf(app.Err, "starting RabbitMQ in %s\n", dir)
 	}

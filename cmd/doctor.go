@@ -47,7 +47,7 @@ func runDoctor(ctx context.Context, app *App, format *output) error {
 		if !d.Healthy {
 			sick++
 		}
-		if !format.json() && !(app.global.quiet && d.Healthy) {
+		if !format.json() && (!app.global.quiet || !d.Healthy) {
 			printDiagnosis(app, d)
 		}
 	}

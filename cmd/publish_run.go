@@ -151,13 +151,13 @@ func (o *publishOptions) dataSource(ctx context.Context, app *App) (feed.Source,
 		}
 		data = bytes.TrimSpace(data)
 	}
-	make := func() (event.Event, error) { return o.event(o.eventType, data) }
-	if first, err := make(); err != nil {
+	next := func() (event.Event, error) { return o.event(o.eventType, data) }
+	if first, err := next(); err != nil {
 		return nil, err
 	} else if err := first.Validate(); err != nil {
 		return nil, err
 	}
-	return feed.Func(o.count, make), nil
+	return feed.Func(o.count, next), nil
 }
 
 // madeUp makes orders.

@@ -79,11 +79,18 @@ func setUpScript(env *testscript.Env, url string) error {
 	env.Defer(func() { removeAll(tb, s, spec.Resources(), name+".made") })
 	env.Setenv("GORACE", "atexit_sleep_ms=0") // else the race detector makes every process a second longer
 	env.Setenv("AMQP_URL", url)
+	env.Setenv("BROKER", url)
 	env.Setenv("EVDEMO_TOPOLOGY", file)
 	env.Setenv("TOPIC", name+".orders")
 	env.Setenv("QUEUE", name+".payments")
 	env.Setenv("EMPTY", name+".lonely")
 	env.Setenv("MADE", name+".made")
+	var variables []string
+	for _, variable := range env.Vars {
+		name, _, _ := strings.Cut(variable, "=")
+		variables = append(variables, name)
+	}
+	env.Values[scriptVariables] = variables
 	return nil
 }
 
@@ -110,6 +117,7 @@ type scriptValue int
 const (
 	scriptBroker    scriptValue = iota // a session on the broker
 	scriptProcesses                    // programs in the background, by name
+	scriptVariables                    // names of its environment variables
 )
 
 // scriptCommands are the commands that scripts have beside those of testscript.
@@ -193,18 +201,19 @@ func processes(ts *testscript.TestScript) map[string]*process {
 	return all
 }
 
-// environment is the script's environment, for what it starts in the background.
+// environment is the script's environment, as far as it was there at the beginning, for what it
+// starts in the background.
 func environment(ts *testscript.TestScript) []string {
-	var env []string
-	for _, name := range []string{"PATH", "HOME", "TMPDIR", "AMQP_URL", "EVDEMO_TOPOLOGY", "GORACE", "GOCOVERDIR"} {
-		if value := ts.Getenv(name); value != "" {
-			env = append(env, name+"="+value)
-		}
+	names, _ := ts.Value(scriptVariables).([]string)
+	env := make([]string, 0, len(names))
+	for _, name := range names {
+		env = append(env, name+"="+ts.Getenv(name))
 	}
 	return env
 }
 
-// waitFor waits until a file has a match for a regular expression: waitfor FILE PATTERN
+// waitFor waits until a file has a match for a regular expression. The file's name may have a * for what
+// is not known of it: waitfor FILE PATTERN
 func waitFor(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
 		ts.Fatalf("usage: waitfor FILE PATTERN")
@@ -213,8 +222,11 @@ func waitFor(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	var content []byte
 	eventually(ts, func() bool {
-		content, err = os.ReadFile(ts.MkAbs(args[0]))
-		return err == nil && pattern.Match(content)
+		files, err := filepath.Glob(ts.MkAbs(args[0]))
+		if err == nil && len(files) > 0 {
+			content, err = os.ReadFile(files[0])
+		}
+		return err == nil && len(files) > 0 && pattern.Match(content)
 	}, func() string { return fmt.Sprintf("no match for %q in %s, which has:\n%s", args[1], args[0], content) })
 }
 

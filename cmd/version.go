@@ -9,7 +9,7 @@ import (
 )
 
 // version is set by the linker in released binaries; see the Makefile.
-var version = "" //nolint:gochecknoglobals // the linker can set nothing else
+var version = ""
 
 // newVersionCommand builds "version".
 func newVersionCommand(app *App) *cobra.Command {

@@ -44,7 +44,7 @@ func (p *Publisher) run(running context.Context, l *line, first *session.Session
 
 // use publishes over one session, on as many channels as it takes.
 func (l *line) use(ctx context.Context, s *session.Session) error {
-	defer context.AfterFunc(l.aborted, s.Abort)()
+	defer context.AfterFunc(l.aborted, s.Abort)() //nolint:contextcheck // Close aborts, not the session's end
 	l.refused = refusals{}
 	if l.sessions++; l.sessions > 1 {
 		l.counts.reconnects.Add(1)

@@ -6,17 +6,17 @@ import "fmt"
 type Outcome int
 
 const (
-	// Confirmed: the broker has taken responsibility for the event in every queue it was
+	// Confirmed means that the broker has taken responsibility for the event in every queue it was
 	// routed to.
 	Confirmed Outcome = iota + 1
-	// Returned: no queue wanted the event (nothing is bound, or the queue or the exchange does
+	// Returned means that no queue wanted the event (nothing is bound, or the queue or the exchange does
 	// not exist). It is nowhere on the broker.
 	Returned
-	// Nacked: the broker refused the event, by a nack (for instance a full queue with
+	// Nacked means that the broker refused the event, by a nack (for instance a full queue with
 	// overflow=reject-publish) or by an error that names the reason (no permission, too large).
 	// Of several queues that it was routed to, some may still have it.
 	Nacked
-	// Unknown: the event may or may not be on the broker. Only Close with a time limit and the
+	// Unknown means that the event may or may not be on the broker. Only Close with a time limit and the
 	// end of Publish's context produce it: until then what is unconfirmed is sent again.
 	Unknown
 )

@@ -61,10 +61,10 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	var errs []error
 	if c.ConnectTimeout < 0 {
-		errs = append(errs, fmt.Errorf("ConnectTimeout %v is negative", c.ConnectTimeout))
+		errs = append(errs, fmt.Errorf("connect timeout %v is negative", c.ConnectTimeout))
 	}
 	if c.Window < 1 || c.Window > maxWindow {
-		errs = append(errs, fmt.Errorf("Window %d is not within 1 to %d", c.Window, maxWindow))
+		errs = append(errs, fmt.Errorf("publisher window %d is not within 1 to %d", c.Window, maxWindow))
 	}
 	errs = append(errs, c.session().Check())
 	return c, errors.Join(errs...)

@@ -8,11 +8,11 @@ import (
 )
 
 var (
-	// ErrRequeue, returned by a handler, gives the event back to the queue without counting it
-	// as failed.
+	// ErrRequeue is what a handler returns to give the event back to the queue without
+	// counting it as failed.
 	ErrRequeue = errors.New("event given back to the queue")
-	// ErrSkip, returned by a handler, acknowledges the event without counting it as handled:
-	// for what a filter rejects. It does not count towards Config.Limit.
+	// ErrSkip is what a handler returns to have the event acknowledged without counting it as
+	// handled: for what a filter rejects. It does not count towards Config.Limit.
 	ErrSkip = errors.New("event skipped")
 	// ErrDrainTimeout is returned by Run where handlers were still running when
 	// Config.DrainTimeout had passed. Their events are delivered again.

@@ -2,11 +2,10 @@ package worker_test
 
 import (
 	"context"
+	"math/rand/v2"
 	"sync/atomic"
 	"testing"
 	"time"
-
-	"math/rand/v2"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -88,7 +87,7 @@ func TestDeletedQueueEndsAWorkerThatDeclaresNothing(t *testing.T) {
 func TestFaultsOfTheBroker(t *testing.T) {
 	t.Parallel()
 	node := brokertest.Node(t)
-	for _, test := range []struct {
+	for _, test := range []struct { //nolint:paralleltest // they share the node, one after the other
 		name string
 		run  func(*testing.T, *localbroker.Node)
 	}{
@@ -96,7 +95,7 @@ func TestFaultsOfTheBroker(t *testing.T) {
 		{"memory alarm", memoryAlarm},
 		{"it is killed and stays away for a while", brokerIsAway},
 	} {
-		t.Run(test.name, func(t *testing.T) { test.run(t, node) }) //nolint:paralleltest // they share the node
+		t.Run(test.name, func(t *testing.T) { test.run(t, node) })
 	}
 }
 

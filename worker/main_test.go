@@ -3,7 +3,6 @@ package worker_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"sync"
 	"testing"
@@ -63,7 +62,7 @@ func declare(t *testing.T, url string, resources topology.Resources) {
 	t.Cleanup(func() {
 		if conn, err := amqp.Dial(url); err == nil {
 			defer conn.Close()
-			_ = resources.Delete(context.Background(), conn) //nolint:usetesting // the test's context has ended by now
+			_ = resources.Delete(context.Background(), conn)
 		}
 	})
 }
@@ -161,7 +160,7 @@ func (r *running) wait() error {
 
 func eventually(t *testing.T, condition func() bool, format string, args ...any) {
 	t.Helper()
-	require.Eventually(t, condition, patience, 5*time.Millisecond, fmt.Sprintf(format, args...))
+	require.Eventually(t, condition, patience, 5*time.Millisecond, append([]any{format}, args...)...)
 }
 
 // depth is how many messages are ready in a queue; -1 where it cannot be told.

@@ -88,13 +88,13 @@ func (c Config) withDefaults() (Config, error) {
 		errs = append(errs, errors.New("give either Queue or Topic"))
 	}
 	if c.Concurrency < 1 {
-		errs = append(errs, fmt.Errorf("Concurrency %d is less than 1", c.Concurrency))
+		errs = append(errs, fmt.Errorf("concurrency %d is less than 1", c.Concurrency))
 	}
 	if c.Prefetch < 1 || c.Prefetch > maxPrefetch {
-		errs = append(errs, fmt.Errorf("Prefetch %d is not within 1 to %d", c.Prefetch, maxPrefetch))
+		errs = append(errs, fmt.Errorf("prefetch %d is not within 1 to %d", c.Prefetch, maxPrefetch))
 	}
 	if c.Limit < 0 {
-		errs = append(errs, fmt.Errorf("Limit %d is negative", c.Limit))
+		errs = append(errs, fmt.Errorf("limit %d is negative", c.Limit))
 	}
 	if min(c.ConnectTimeout, c.AckInterval, c.IdleTimeout, c.DrainTimeout) < 0 {
 		errs = append(errs, errors.New("a duration is negative"))

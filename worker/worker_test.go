@@ -301,7 +301,7 @@ func TestRunFails(t *testing.T) {
 func TestNewReportsAllMistakes(t *testing.T) {
 	t.Parallel()
 	_, err := worker.New(worker.Config{Concurrency: -1, Prefetch: 70_000, Limit: -1, IdleTimeout: -1}, nil)
-	for _, text := range []string{"Queue or Topic", "Concurrency", "Prefetch", "Limit", "duration", "handler", "URL"} {
+	for _, text := range []string{"Queue or Topic", "concurrency", "prefetch", "limit", "duration", "handler", "URL"} {
 		require.ErrorContains(t, err, text)
 	}
 	require.ErrorIs(t, err, worker.ErrURL)

@@ -94,7 +94,7 @@ func (b *bare) publishing(ctx context.Context) (p pair, err error) {
 	if err != nil {
 		return p, err
 	}
-	p.ours = number(report, "per_second")
+	p.ours = perSecond(report)
 	return p, b.deleteQueue(queue)
 }
 
@@ -158,7 +158,7 @@ func (b *bare) working(ctx context.Context) (p pair, err error) {
 	if err != nil {
 		return p, err
 	}
-	p.ours = number(report, "per_second")
+	p.ours = perSecond(report)
 	return p, b.deleteQueue(queue)
 }
 

@@ -134,8 +134,8 @@ func (b *bare) evdemo(ctx context.Context, args ...string) (report map[string]an
 	return report, megabytes, nil
 }
 
-func number(report map[string]any, name string) float64 {
-	n, _ := report[name].(float64)
+func perSecond(report map[string]any) float64 {
+	n, _ := report["per_second"].(float64)
 	return n
 }
 
@@ -170,8 +170,8 @@ func (b *bare) memory(ctx context.Context, events int) (above bool, err error) {
 		megabytes float64
 		perSecond float64
 	}{
-		{"published from a file", publishing, number(published, "per_second")},
-		{"worked off", working, number(worked, "per_second")},
+		{"published from a file", publishing, perSecond(published)},
+		{"worked off", working, perSecond(worked)},
 	} {
 		fmt.Printf("  %-22s %6.0f MB at %s per second   want under %d: %s\n",
 			row.name, row.megabytes, thousands(int(row.perSecond)), limit, verdict(row.megabytes < limit))

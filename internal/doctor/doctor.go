@@ -135,8 +135,7 @@ func (e *examination) broker(ctx context.Context, config session.Config) {
 // dialFailed sorts a failed dial into the step that it belongs to.
 func (e *examination) dialFailed(err error, config session.Config) {
 	step := "login"
-	var failed *session.DialError
-	if errors.As(err, &failed) {
+	if failed, ok := errors.AsType[*session.DialError](err); ok {
 		err = failed.Err
 		switch failed.Step {
 		case "tls":

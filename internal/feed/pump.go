@@ -107,16 +107,14 @@ func (p *Pump) feed(ctx context.Context, source Source) (invalid int64, err erro
 		if errors.Is(err, io.EOF) {
 			return invalid, nil
 		}
-		if err == nil && limiter != nil && limiter.Wait(ctx) != nil {
-			return invalid, nil
+		if err == nil && limiter != nil {
+			err = limiter.Wait(ctx)
 		}
 		if err == nil {
 			err = p.Publisher.Send(ctx, publisher.Message{Event: e, To: p.To, Headers: p.Headers}, done)
 		}
 		switch {
-		case err == nil:
-		case ctx.Err() != nil:
-			return invalid, nil
+		case err == nil, ctx.Err() != nil:
 		case p.Invalid != nil && isInvalid(err):
 			invalid++
 			p.Invalid(err)

@@ -37,13 +37,13 @@ func (e *LineError) Error() string { return fmt.Sprintf("%s:%d: %v", e.Name, e.L
 func (e *LineError) Unwrap() error { return e.Err }
 
 // Func is a Source that makes count events, or events without end where count is negative.
-func Func(count int, make func() (event.Event, error)) Source {
-	return &made{left: count, make: make}
+func Func(count int, next func() (event.Event, error)) Source {
+	return &made{left: count, next: next}
 }
 
 type made struct {
 	left int
-	make func() (event.Event, error)
+	next func() (event.Event, error)
 }
 
 func (m *made) Next() (event.Event, error) {
@@ -51,7 +51,7 @@ func (m *made) Next() (event.Event, error) {
 		return event.Event{}, io.EOF
 	}
 	m.left--
-	return m.make()
+	return m.next()
 }
 
 // Lines reads JSONL: one event a line, in the forms that event.Parse knows. Blank lines are

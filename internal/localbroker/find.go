@@ -98,7 +98,7 @@ func installCommand(goos string, uid int, look lookPath) string {
 	}
 	if goos == "linux" {
 		for _, manager := range []struct{ program, command string }{
-			{"apt-get", "apt-get update && apt-get install -y rabbitmq-server"},
+			{"apt-get", "apt-get update && apt-get install -y --no-install-recommends rabbitmq-server"},
 			{"dnf", "dnf install -y rabbitmq-server"},
 			{"zypper", "zypper install -y rabbitmq-server"},
 			{"pacman", "pacman -S rabbitmq"},

@@ -79,7 +79,7 @@ func TestNotInstalledSaysWhatToDo(t *testing.T) {
 	t.Parallel()
 	err := notInstalled("linux", 1000, hasOnly("apt-get"))
 	require.ErrorIs(t, err, ErrNotInstalled)
-	require.ErrorContains(t, err, "sudo apt-get update && sudo apt-get install -y rabbitmq-server")
+	require.ErrorContains(t, err, "sudo apt-get update && sudo apt-get install -y --no-install-recommends rabbitmq-server")
 	require.ErrorContains(t, err, "docker compose up -d")
 
 	for name, test := range map[string]struct {
@@ -88,7 +88,7 @@ func TestNotInstalledSaysWhatToDo(t *testing.T) {
 		program string
 		want    string
 	}{
-		"debian as root": {"linux", 0, "apt-get", "apt-get update && apt-get install -y rabbitmq-server"},
+		"debian as root": {"linux", 0, "apt-get", "apt-get update && apt-get install -y --no-install-recommends rabbitmq-server"},
 		"fedora":         {"linux", 1000, "dnf", "sudo dnf install -y rabbitmq-server"},
 		"alpine as root": {"linux", 0, "apk", "apk add rabbitmq-server"},
 		"arch":           {"linux", 1000, "pacman", "sudo pacman -S rabbitmq"},

@@ -120,7 +120,7 @@ func (g *gatherConn) fail(err error) {
 	g.more.Broadcast()
 	g.room.Broadcast()
 	g.mu.Unlock()
-	_ = g.Conn.SetWriteDeadline(time.Now())
+	_ = g.SetWriteDeadline(time.Now())
 }
 
 // Close sends what has gathered, for at most a second, and closes the connection.

@@ -106,7 +106,7 @@ func Keep(ctx context.Context, config Config, first *Session, use func(context.C
 func useOne(ctx context.Context, s *Session, use func(context.Context, *Session) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	stop := context.AfterFunc(s.life, func() { cancel(s.Err()) })
+	stop := context.AfterFunc(s.life, func() { cancel(s.Err()) }) //nolint:contextcheck // the session's life is its own
 	defer stop()
 	return use(ctx, s)
 }
