@@ -1,7 +1,6 @@
 package cmd
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -177,7 +176,7 @@ type printer struct {
 	name  string
 	json  bool
 	quiet bool
-	buf   bytes.Buffer
+	buf   []byte
 	stop  func() // ends the run
 	err   error  // why output cannot be written
 }
@@ -192,19 +191,18 @@ func (p *printer) print(d *worker.Delivery) error {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.buf.Reset()
+	var err error
 	if p.json {
-		line, err := d.Event.MarshalJSON()
-		if err != nil {
-			return err
-		}
-		p.buf.Write(line)
+		p.buf, err = d.Event.CompactData().AppendJSON(p.buf[:0])
 	} else {
-		p.line(d)
+		p.buf = appendLine(p.buf[:0], p.name, d)
 	}
-	p.buf.WriteByte('\n')
+	if err != nil {
+		return err
+	}
+	p.buf = append(p.buf, '\n')
 	if p.err == nil {
-		_, p.err = p.out.Write(p.buf.Bytes())
+		_, p.err = p.out.Write(p.buf)
 	}
 	if p.err != nil {
 		p.stop()
@@ -222,17 +220,17 @@ func (p *printer) failure() error {
 	return fmt.Errorf("print events: %w", p.err)
 }
 
-// line writes an event for people: who got it, what it is, and the beginning of its data.
-func (p *printer) line(d *worker.Delivery) {
+// appendLine writes an event for people: who got it, what it is, and the beginning of its data.
+func appendLine(b []byte, name string, d *worker.Delivery) []byte {
 	const widest = 100
-	fmt.Fprintf(&p.buf, "%s  %s  %s", p.name, printable(d.Event.Type, widest), printable(d.Event.ID, widest))
+	b = fmt.Appendf(b, "%s  %s  %s", name, printable(d.Event.Type, widest), printable(d.Event.ID, widest))
 	if d.Redelivered {
-		fmt.Fprintf(&p.buf, "  (delivery %d)", d.Attempt)
+		b = fmt.Appendf(b, "  (delivery %d)", d.Attempt)
 	}
 	if d.Foreign != nil {
-		p.buf.WriteString("  (no CloudEvent)")
+		b = append(b, "  (no CloudEvent)"...)
 	}
-	fmt.Fprintf(&p.buf, "  %s", printable(string(d.Event.Data[:min(len(d.Event.Data), 4*widest)]), widest))
+	return fmt.Appendf(b, "  %s", printable(string(d.Event.Data[:min(len(d.Event.Data), 4*widest)]), widest))
 }
 
 // printable makes text fit for one line of a terminal: no control characters, valid UTF-8, and
@@ -252,7 +250,7 @@ func printable(s string, most int) string {
 }
 
 func writeEvent(w io.Writer, e event.Event) error {
-	line, err := e.MarshalJSON()
+	line, err := e.CompactData().AppendJSON(nil)
 	if err != nil {
 		return err
 	}
