@@ -6,6 +6,7 @@ LINT := .bin/golangci-lint-$(LINT_VERSION)
 # TESTFLAGS and PACKAGES narrow a run: make test PACKAGES=./worker TESTFLAGS='-run Drain -v'
 PACKAGES := ./...
 TESTFLAGS :=
+BENCHFLAGS :=
 
 .PHONY: help
 help: ## list what there is to make
@@ -18,6 +19,10 @@ demo: build ## watch events fan out and be shared, with a worker killed in the m
 .PHONY: test
 test: build ## run every test, with the race detector and a real RabbitMQ
 	@scripts/with-broker test scripts/go-test -timeout 15m $(TESTFLAGS) $(PACKAGES)
+
+.PHONY: bench
+bench: build ## measure evdemo beside the bare client library; BENCHFLAGS='-rounds 3' and so on
+	@scripts/with-broker test go run ./internal/bench $(BENCHFLAGS)
 
 .PHONY: check
 check: $(LINT) ## check formatting, vet, lint, and that go.mod is tidy

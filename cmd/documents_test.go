@@ -28,9 +28,9 @@ func TestDocumentedCommandsWork(t *testing.T) {
 	reader := newReader(t)
 	defer reader.run(t, "evdemo broker stop")
 	reader.run(t, "evdemo broker start")
-	for _, page := range append([]string{"../README.md"}, pages...) {
+	for _, page := range append([]string{"../README.md"}, pages...) { //nolint:paralleltest // one after the other, as they stand on the pages
 		for _, block := range shellBlocks(t, page) {
-			t.Run(filepath.Base(page)+" "+block[0], func(t *testing.T) { reader.follow(t, block) }) //nolint:paralleltest // one after the other, as they stand on the page
+			t.Run(filepath.Base(page)+" "+block[0], func(t *testing.T) { reader.follow(t, block) })
 		}
 	}
 }

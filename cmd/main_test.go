@@ -1,6 +1,7 @@
 package cmd
 
 import (
+	"flag"
 	"fmt"
 	"os"
 	"testing"
@@ -11,6 +12,9 @@ import (
 
 // TestMain makes evdemo a command that tests can start: it is this test binary under another name.
 func TestMain(m *testing.M) {
+	if os.Getenv("GORACE") == "" { // else the race detector makes every process a second longer
+		_ = os.Setenv("GORACE", "atexit_sleep_ms=0")
+	}
 	testscript.Main(leakChecked{m}, map[string]func(){
 		"evdemo": func() { os.Exit(Main(os.Args[1:])) },
 	})
@@ -20,6 +24,11 @@ func TestMain(m *testing.M) {
 type leakChecked struct{ m *testing.M }
 
 func (l leakChecked) Run() int {
+	flag.Parse()
+	parallel := flag.Lookup("test.parallel")
+	if parallel.Value.String() == parallel.DefValue {
+		_ = flag.Set("test.parallel", "8") // most of them wait for a broker or for processes
+	}
 	code := l.m.Run()
 	if code != 0 {
 		return code

@@ -77,7 +77,7 @@ func setUpScript(env *testscript.Env, url string) error {
 	env.Values[scriptBroker] = s
 	env.Values[scriptProcesses] = map[string]*process{}
 	env.Defer(func() { removeAll(tb, s, spec.Resources(), name+".made") })
-	env.Setenv("GORACE", "atexit_sleep_ms=0") // else the race detector makes every process a second longer
+	env.Setenv("GORACE", os.Getenv("GORACE"))
 	env.Setenv("AMQP_URL", url)
 	env.Setenv("BROKER", url)
 	env.Setenv("EVDEMO_TOPOLOGY", file)
@@ -292,7 +292,9 @@ func messages(ts *testscript.TestScript, neg bool, args []string) {
 			return !state.Exists
 		}
 		return state.Exists && strconv.Itoa(state.Messages) == args[1]
-	}, func() string { return fmt.Sprintf("queue %s: there: %v, messages: %d", args[0], state.Exists, state.Messages) })
+	}, func() string {
+		return fmt.Sprintf("queue %s: there: %v, messages: %d", args[0], state.Exists, state.Messages)
+	})
 }
 
 func broker(ts *testscript.TestScript) *session.Session {

@@ -82,7 +82,8 @@ func (n *Node) acquire(ctx context.Context) (*os.File, *Node, error) {
 func (n *Node) launch(ctx context.Context, lock *os.File, want, last ports) (ports, error) {
 	ctx, cancel := context.WithTimeout(ctx, startLimit)
 	defer cancel()
-	if err := os.Remove(n.layout.record()); err != nil && !os.IsNotExist(err) {
+	// From here on nobody takes the last node for this one, and a start that fails can be removed.
+	if err := n.layout.save(n.recordOf(0, last, "", time.Time{})); err != nil {
 		return ports{}, err
 	}
 	for attempt := 1; ; attempt++ {
@@ -112,7 +113,7 @@ func (n *Node) up(ctx context.Context, lock *os.File, p ports) error {
 		return err
 	}
 	version, err := ready(ctx, proc, p)
-	r := n.recordOf(proc, p, version, begin)
+	r := n.recordOf(proc.cmd.Process.Pid, p, version, begin)
 	if err == nil {
 		err = n.layout.save(r)
 	}
@@ -138,9 +139,9 @@ func (n *Node) handOver(ctx context.Context, lock *os.File) error {
 	return fmt.Errorf("start RabbitMQ node: %s has ended, or closes the files that it inherits", n.config.Server)
 }
 
-func (n *Node) recordOf(proc *process, p ports, version string, started time.Time) record {
+func (n *Node) recordOf(pid int, p ports, version string, started time.Time) record {
 	return record{
-		PID:           proc.cmd.Process.Pid,
+		PID:           pid,
 		URL:           "amqp://guest:guest@" + address(p.AMQP) + "/",
 		ManagementURL: "http://" + address(p.Management),
 		Dir:           n.layout.dir,
@@ -322,7 +323,7 @@ func (n *Node) Restart(ctx context.Context) error {
 		return err
 	}
 	defer lock.Close() // once more where it was handed over
-	if _, err = n.launch(ctx, lock, n.ports, ports{}); err != nil {
+	if _, err = n.launch(ctx, lock, n.ports, n.ports); err != nil {
 		return err
 	}
 	return n.handOver(ctx, lock)

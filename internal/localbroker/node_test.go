@@ -117,6 +117,11 @@ func TestStartGivesUpWithItsContext(t *testing.T) {
 	_, err := Start(ctx, Config{Dir: dir})
 	require.ErrorIs(t, err, context.Canceled)
 	requireFree(t, dir)
+	node, err := Load(dir)
+	require.NoError(t, err)
+	require.False(t, node.Alive())
+	require.NoError(t, node.Remove())
+	require.NoDirExists(t, dir)
 }
 
 func TestStartRefusesAPortThatIsTaken(t *testing.T) {

@@ -33,7 +33,7 @@ func StateDir(lookup func(name string) (string, bool)) (string, error) {
 
 // record is what a node's broker.json holds: how it was last started.
 type record struct {
-	PID           int       `json:"pid"`
+	PID           int       `json:"pid"` // 0 while it is being started
 	URL           string    `json:"url"`
 	ManagementURL string    `json:"management_url"`
 	Dir           string    `json:"dir"`
@@ -86,14 +86,14 @@ func Running(dir string) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !ok {
+	if !ok || r.PID <= 0 {
 		return nil, ErrNotRunning
 	}
 	return r.node(), nil
 }
 
-// Load returns the node in dir as it was last started, which need not be running any more. The
-// error is [ErrNotRunning] where none was.
+// Load returns the node in dir as it was last started, which need not be running any more, and need not
+// have come up. The error is [ErrNotRunning] where none was started.
 func Load(dir string) (*Node, error) {
 	r, ok, err := layout{dir: dir}.read()
 	if err == nil && !ok {

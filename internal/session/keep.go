@@ -99,7 +99,7 @@ func Keep(ctx context.Context, config Config, first *Session, use func(context.C
 			return err
 		}
 		away = time.Since(since)
-		config.Logger.Info("connected again", slog.String("broker", s.Addr()), slog.Duration("away", away))
+		config.Logger.Warn("connected again", slog.String("broker", s.Addr()), slog.Duration("away", away))
 	}
 }
 

@@ -142,10 +142,6 @@ func connect(ctx context.Context, t target, tlsConfig *tls.Config) (socket *gath
 
 // open runs the AMQP handshake within the context's time.
 func open(ctx context.Context, socket *gatherConn, t target, name string) (*amqp.Connection, error) {
-	deadline, _ := ctx.Deadline()
-	if err := socket.SetDeadline(deadline); err != nil {
-		return nil, err
-	}
 	stop := context.AfterFunc(ctx, socket.abort)
 	properties := amqp.NewConnectionProperties()
 	properties.SetClientConnectionName(name)
@@ -188,12 +184,21 @@ func (s *Session) follow(ended <-chan *amqp.Error, blocked <-chan amqp.Blocking)
 			}
 			s.setBlocked(b)
 		case reply := <-ended:
-			if reply != nil {
-				s.end(fmt.Errorf("%w: %w", ErrEnded, reply))
-			}
-			s.end(ErrEnded)
+			s.end(endError(reply))
 			return
 		}
+	}
+}
+
+// endError says why a connection has ended: in the broker's words, or in those of the network.
+func endError(reply *amqp.Error) error {
+	switch {
+	case reply == nil:
+		return ErrEnded
+	case reply.Server:
+		return fmt.Errorf("%w: %w", ErrEnded, reply)
+	default: // the client dresses up the network's errors as the broker's
+		return fmt.Errorf("%w: %s", ErrEnded, reply.Reason)
 	}
 }
 
@@ -211,7 +216,7 @@ func (s *Session) setBlocked(b amqp.Blocking) {
 		s.log.Warn("broker blocks publishing: it is short of a resource; waiting until it is lifted",
 			slog.String("broker", s.addr), slog.String("reason", b.Reason))
 	} else {
-		s.log.Info("broker lifts the block; publishing goes on", slog.String("broker", s.addr))
+		s.log.Warn("broker has lifted the block; publishing goes on", slog.String("broker", s.addr))
 	}
 }
 

@@ -1,0 +1,313 @@
+package cmd
+
+import (
+	"bytes"
+	"context"
+	"maps"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/spf13/cobra"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/evdemo/evdemo/internal/brokertest"
+	"github.com/evdemo/evdemo/internal/session"
+	"github.com/evdemo/evdemo/topology"
+)
+
+// example says how an example of a help text is run.
+type example struct {
+	// before is a command to be run before it.
+	before string
+	// underway is what it says once it is under way, if that matters; then during is run.
+	underway, during string
+	// endless marks what goes on until it is told to stop, and then exits with 0.
+	endless bool
+	// answer is what a person at the terminal answers.
+	answer string
+	// code is the exit code.
+	code int
+}
+
+// helpExamples has every example of every command's help, but for those of "broker" and "demo".
+func helpExamples() map[string]example {
+	consumes := example{underway: "consuming", during: "evdemo publish --count 10", endless: true}
+	return map[string]example{
+		"evdemo doctor": {},
+		"evdemo doctor --url amqp://guest:guest@localhost:5672/": {},
+		"evdemo version": {},
+
+		"evdemo publish":                                                     {},
+		"evdemo publish --count 10":                                          {},
+		"evdemo publish --count 1000 --rate 50":                              {underway: "seed", endless: true},
+		"evdemo publish --count 3 --seed 1 --dry-run":                        {},
+		`evdemo publish --type user.created --data '{"user_id": 123}'`:       {},
+		"evdemo publish --queue payments --file examples/orders.jsonl":       {},
+		"evdemo publish --topic orders --file examples/orders.jsonl -o json": {},
+
+		"evdemo work --queue payments":                                                        consumes,
+		"evdemo work --queue payments --latency 50ms --concurrency 4 --name alice":            consumes,
+		"evdemo work --queue payments --fail-rate 0.1 --count 100":                            {before: "evdemo publish --count 100"},
+		"evdemo work --queue payments --idle-timeout 2s -q -o json":                           {},
+		"evdemo listen --topic orders":                                                        consumes,
+		"evdemo listen --topic orders --group email":                                          consumes,
+		`evdemo listen --topic orders --filter 'type == "order.created" && data.amount > 50'`: consumes,
+		"evdemo listen --topic orders --count 10 -o json":                                     {underway: "consuming", during: "evdemo publish --count 10"},
+
+		"evdemo topology show":                                                           {},
+		"evdemo topology show -o yaml > topology.yaml":                                   {},
+		"evdemo topology show -f topology.yaml -o json":                                  {},
+		"evdemo topology plan":                                                           {},
+		"evdemo topology plan -f topology.yaml -o json":                                  {},
+		"evdemo topology apply":                                                          {},
+		"evdemo topology apply -f topology.yaml":                                         {},
+		"evdemo topology delete -f topology.yaml":                                        {before: "evdemo topology apply", answer: "y\n"},
+		"evdemo topology delete --if-empty --if-unused --yes":                            {before: "evdemo topology apply"},
+		"evdemo topology export > definitions.json":                                      {},
+		"evdemo topology export -f topology.yaml --vhost shop":                           {},
+		"evdemo topology graph":                                                          {},
+		"evdemo topology graph --format mermaid":                                         {},
+		"evdemo topology graph -f topology.yaml --format dot | dot -Tsvg > topology.svg": {},
+	}
+}
+
+// brokerExamples are those of "broker", in an order in which one node is enough for all of them.
+func brokerExamples() []string {
+	return []string{
+		"evdemo broker start --port 5680 --management-port 15680",
+		"evdemo broker start",
+		"AMQP_URL=$(evdemo broker start) go test ./...",
+		"AMQP_URL=$(evdemo broker url) ./my-service",
+		"evdemo broker status",
+		"evdemo broker status -o json",
+		"evdemo broker logs -n 100",
+		"evdemo broker logs -f",
+		"evdemo broker stop",
+		"evdemo broker stop --remove",
+	}
+}
+
+func TestExamplesAreKnown(t *testing.T) {
+	t.Parallel()
+	var shown []string
+	for cmd := range commands(newRootCommand(&App{})) {
+		for line := range strings.Lines(cmd.Example) {
+			shown = append(shown, strings.TrimSpace(line))
+		}
+	}
+	run := slices.Concat(slices.Collect(maps.Keys(helpExamples())), brokerExamples(), demoExamples())
+	for _, line := range shown {
+		assert.Contains(t, run, line, "an example of a help text that no test runs")
+	}
+	for _, line := range run {
+		assert.Contains(t, shown, line, "an example that no help text has any more")
+	}
+}
+
+// commands gives every command of ours in the tree.
+func commands(root *cobra.Command) func(yield func(*cobra.Command) bool) {
+	return func(yield func(*cobra.Command) bool) {
+		if !yield(root) {
+			return
+		}
+		for _, child := range root.Commands() {
+			if child.Name() == "help" || child.Name() == "completion" { // cobra's own
+				continue
+			}
+			for cmd := range commands(child) {
+				if !yield(cmd) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// TestExamples runs every example as somebody would who copies it from the help, but for the names of
+// topics and queues: each has some of its own.
+func TestExamples(t *testing.T) {
+	t.Parallel()
+	url := brokertest.URL(t)
+	for line, how := range helpExamples() {
+		t.Run(line, func(t *testing.T) {
+			t.Parallel()
+			copyist := newCopyist(t, url)
+			if how.before != "" {
+				copyist.run(t, how.before, 0)
+			}
+			switch {
+			case how.answer != "":
+				copyist.answer(t, line, how.answer)
+			case how.underway != "":
+				copyist.follow(t, line, how)
+			default:
+				copyist.run(t, line, how.code)
+			}
+		})
+	}
+}
+
+func TestBrokerExamples(t *testing.T) {
+	t.Parallel()
+	copyist := newCopyist(t, "")
+	ports := strings.NewReplacer("15680", strconv.Itoa(freePort(t)), "5680", strconv.Itoa(freePort(t)))
+	t.Cleanup(func() { copyist.run(t, "evdemo broker stop --remove", 0) })
+	for _, line := range brokerExamples() {
+		if line == "evdemo broker logs -f" {
+			copyist.follow(t, line, example{underway: ".", endless: true})
+			continue
+		}
+		copyist.run(t, ports.Replace(line), 0)
+	}
+}
+
+func freePort(t *testing.T) int {
+	t.Helper()
+	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer func() { require.NoError(t, listener.Close()) }()
+	address, ok := listener.Addr().(*net.TCPAddr)
+	require.True(t, ok)
+	return address.Port
+}
+
+// copyist types examples in a directory of their own.
+type copyist struct {
+	dir, url string
+	env      map[string]string
+	names    *strings.Replacer
+}
+
+// newCopyist prepares a directory with what the examples speak of. Without a URL they look for a broker
+// of their own.
+func newCopyist(t *testing.T, url string) *copyist {
+	t.Helper()
+	dir := t.TempDir()
+	require.NoError(t, os.CopyFS(filepath.Join(dir, "examples"), os.DirFS("../examples")))
+	require.NoError(t, os.Mkdir(filepath.Join(dir, "bin"), 0o700))
+	programs := map[string]string{"bin/dot": "exec cat", "bin/go": `test -n "$AMQP_URL"`, "my-service": `test -n "$AMQP_URL"`}
+	for name, does := range programs {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte("#!/bin/sh\n"+does+"\n"), 0o700)) //nolint:gosec // to be run
+	}
+	prefix := brokertest.Name(t, "example") + "."
+	file := filepath.Join(dir, "topology.yaml")
+	content := append([]byte("prefix: "+prefix+"\n"), topology.Default().YAML()...)
+	require.NoError(t, os.WriteFile(file, content, 0o600))
+	c := &copyist{
+		dir: dir, url: url,
+		env: map[string]string{
+			"PATH": filepath.Join(dir, "bin") + ":" + os.Getenv("PATH"), "HOME": dir, "GORACE": os.Getenv("GORACE"),
+			"EVDEMO_STATE_DIR": filepath.Join(dir, "state"),
+		},
+		names: strings.NewReplacer(
+			"--topic orders", "--topic "+prefix+"orders", "--queue payments", "--queue "+prefix+"payments",
+			"amqp://guest:guest@localhost:5672/", url,
+		),
+	}
+	if url != "" {
+		c.env["AMQP_URL"], c.env["EVDEMO_TOPOLOGY"] = url, filepath.Join(t.TempDir(), "topology.yaml")
+		require.NoError(t, os.WriteFile(c.env["EVDEMO_TOPOLOGY"], content, 0o600))
+		removeTopology(t, url, content)
+	}
+	return c
+}
+
+// removeTopology removes at the end what a topology file names.
+func removeTopology(t *testing.T, url string, file []byte) {
+	t.Helper()
+	spec, err := topology.Parse("topology.yaml", file)
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		ctx := context.WithoutCancel(t.Context())
+		s, err := session.DialWithin(ctx, session.Config{URLs: session.SplitURLs(url), Name: "evdemo test"}, patience)
+		require.NoError(t, err)
+		removeAll(t, s, spec.Resources())
+	})
+}
+
+// rename gives the names in a line the prefix, also those that stand there by default.
+func (c *copyist) rename(line string) string {
+	if strings.HasPrefix(line, "evdemo publish") && !strings.Contains(line, "--topic") && !strings.Contains(line, "--queue") {
+		line += " --topic orders"
+	}
+	return c.names.Replace(line)
+}
+
+// command prepares a line for the shell. What ctx's end interrupts is asked to stop first.
+func (c *copyist) command(ctx context.Context, line string, output *lockedBuffer) *exec.Cmd {
+	if line = c.rename(line); strings.HasPrefix(line, "evdemo") && !strings.Contains(line, " | ") {
+		line = "exec " + line // so that signals reach it
+	}
+	cmd := exec.CommandContext(ctx, "sh", "-c", line)
+	cmd.Dir, cmd.Stdout, cmd.Stderr = c.dir, output, output
+	for name, value := range c.env {
+		cmd.Env = append(cmd.Env, name+"="+value)
+	}
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	cmd.WaitDelay = patience
+	return cmd
+}
+
+// run runs a line to its end and gives what it said.
+func (c *copyist) run(t *testing.T, line string, code int) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 3*patience)
+	defer cancel()
+	var output lockedBuffer
+	cmd := c.command(ctx, line, &output)
+	_ = cmd.Run()
+	require.NoError(t, ctx.Err(), "%s has no end:\n%s", line, &output)
+	require.Equal(t, code, cmd.ProcessState.ExitCode(), "%s\n%s", line, &output)
+	return output.String()
+}
+
+// follow runs a line that works on something else meanwhile, and stops it if it has no end.
+func (c *copyist) follow(t *testing.T, line string, how example) {
+	t.Helper()
+	ctx, stop := context.WithTimeout(t.Context(), 3*patience)
+	defer stop()
+	var output lockedBuffer
+	cmd := c.command(ctx, line, &output)
+	require.NoError(t, cmd.Start())
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	underway := regexp.MustCompile(how.underway)
+	require.Eventually(t, func() bool { return underway.MatchString(output.String()) }, patience, tick, "%s\n%s", line, &output)
+	if how.during != "" {
+		c.run(t, how.during, 0)
+	}
+	if how.endless {
+		stop()
+	}
+	err := <-ended
+	if how.endless && cmd.ProcessState.Success() {
+		err = nil // Wait tells of the end of its context also where the process took it well
+	}
+	require.NoError(t, err, "%s\n%s", line, &output)
+}
+
+// answer runs a line in this process, as if at a terminal, since it asks something.
+func (c *copyist) answer(t *testing.T, line, answer string) {
+	t.Helper()
+	t.Log(line)
+	var out, err bytes.Buffer
+	app := &App{
+		In: strings.NewReader(answer), Out: &out, Err: &err, InTerminal: true,
+		LookupEnv: func(name string) (string, bool) { value, ok := c.env[name]; return value, ok },
+	}
+	line = strings.Replace(line, "topology.yaml", filepath.Join(c.dir, "topology.yaml"), 1)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	require.Equal(t, exitOK, Run(ctx, app, strings.Fields(line)[1:]), "%s\n%s%s", line, &out, &err)
+	require.Contains(t, err.String(), "[y/N]")
+	require.Contains(t, out.String(), "deleted")
+}
