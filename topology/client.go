@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
 )
@@ -15,6 +16,12 @@ import (
 type Channels interface {
 	Channel() (*amqp.Channel, error)
 }
+
+const (
+	// upWithin bounds the wait for a queue that exists and has no leader yet.
+	upWithin     = 10 * time.Second
+	upCheckEvery = 100 * time.Millisecond
+)
 
 // client makes one call after the other, on one channel for as long as the broker leaves it
 // open: it closes the channel with every refusal.
@@ -78,6 +85,29 @@ func (c *client) do(ctx context.Context, call func(*amqp.Channel) error) error {
 	return err
 }
 
+// doOnceUp makes one call like do, and again while its object exists and cannot be reached: for a
+// moment after a broker has started, its streams and quorum queues have no leader.
+func (c *client) doOnceUp(ctx context.Context, call func(*amqp.Channel) error) error {
+	for deadline := time.Now().Add(upWithin); ; {
+		err := c.do(ctx, call)
+		if !isDown(err) || time.Now().After(deadline) {
+			return err
+		}
+		select {
+		case <-time.After(upCheckEvery):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// isDown says whether the broker's answer is that an object exists and its node or leader does
+// not answer. RabbitMQ has no code of its own for that.
+func isDown(err error) bool {
+	reply, ok := errors.AsType[*amqp.Error](err)
+	return ok && reply.Code == amqp.NotFound && strings.Contains(reply.Reason, "is down or inaccessible")
+}
+
 // declare declares an exchange or a queue as it stands, with errors as they come.
 func (c *client) declare(ctx context.Context, d declaration) error {
 	return c.do(ctx, func(ch *amqp.Channel) error {
@@ -93,7 +123,7 @@ func (c *client) declare(ctx context.Context, d declaration) error {
 // exists.
 func (c *client) inspect(ctx context.Context, kind Kind, name string) (State, error) {
 	state := State{Kind: kind, Name: name}
-	err := c.do(ctx, func(ch *amqp.Channel) error {
+	err := c.doOnceUp(ctx, func(ch *amqp.Channel) error {
 		if kind == KindExchange {
 			return ch.ExchangeDeclarePassive(name, fanout, true, false, false, false, nil)
 		}
