@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/spf13/cobra"
 	"golang.org/x/term"
 )
 
@@ -71,15 +72,19 @@ func Main(args []string) int {
 
 // Run runs one command line on an App and returns the exit code.
 func Run(ctx context.Context, app *App, args []string) int {
-	out := &checkedWriter{w: app.Out}
-	app.Out = out
-	root := newRootCommand(app) //nolint:contextcheck // commands get theirs when they run
+	return app.run(ctx, newRootCommand(app), args) //nolint:contextcheck // commands get theirs when they run
+}
+
+func (a *App) run(ctx context.Context, root *cobra.Command, args []string) int {
+	out := &checkedWriter{w: a.Out}
+	a.Out = out
 	root.SetArgs(args)
-	root.SetIn(app.In)
-	root.SetOut(app.Out)
-	root.SetErr(app.Err)
+	root.SetIn(a.In)
+	root.SetOut(a.Out)
+	root.SetErr(a.Err)
+	refuseUnknown(root)
 	command, err := root.ExecuteContextC(ctx)
-	if err != nil && !app.started {
+	if err != nil && !a.started {
 		err = usageError(err)
 	}
 	if err == nil {
@@ -89,11 +94,11 @@ func Run(ctx context.Context, app *App, args []string) int {
 		return exitOK
 	}
 	if _, silent := errors.AsType[*reportedError](err); !silent {
-		fmt.Fprintf(app.Err, "%s: %v\n", command.CommandPath(), err)
+		fmt.Fprintf(a.Err, "%s: %v\n", command.CommandPath(), err)
 	}
 	code := exitCode(err)
 	if code == exitUsage {
-		fmt.Fprintf(app.Err, "Run '%s --help' for usage.\n", command.CommandPath())
+		fmt.Fprintf(a.Err, "Run '%s --help' for usage.\n", command.CommandPath())
 	}
 	return code
 }

@@ -64,12 +64,11 @@ func newRootCommand(app *App) *cobra.Command {
 		newDemoCommand(app, nil),
 		newVersionCommand(app),
 	)
-	refuseUnknown(root)
 	return root
 }
 
-// refuseUnknown makes mistakes of those commands that cobra adds: as it makes them, they answer to
-// arguments that mean nothing with a help text and success.
+// refuseUnknown adds the commands that cobra has of its own, which keep root's output as it is now, so
+// that they refuse arguments that mean nothing. Left alone they answer with a help text and success.
 func refuseUnknown(root *cobra.Command) {
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()

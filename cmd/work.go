@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"time"
 
@@ -117,7 +118,11 @@ var errSimulated = errors.New("failed on purpose (--fail-rate)")
 // handler is the built-in handler: it takes its time, fails its share, and prints.
 func (o *workOptions) handler(app *App, printer *printer) worker.Handler {
 	fails := o.failures(app)
+	log := app.Logger()
 	return func(ctx context.Context, d *worker.Delivery) error {
+		if app.global.verbose {
+			log.Debug("handling", slog.String("id", d.Event.ID), slog.Int("delivery", d.Attempt))
+		}
 		if o.latency > 0 {
 			select {
 			case <-time.After(o.latency):

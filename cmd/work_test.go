@@ -82,39 +82,6 @@ func TestWorkMistakes(t *testing.T) {
 	}
 }
 
-func TestListenOptions(t *testing.T) {
-	t.Parallel()
-	o, code := parseListen(t, newCommandLine(nil), "--topic", "t")
-	require.Equal(t, exitOK, code)
-	assert.Equal(t, "t", o.topic)
-	assert.Empty(t, o.group+o.filter)
-	assert.Equal(t, 30*time.Second, o.drainTimeout)
-	o, code = parseListen(t, newCommandLine(nil), "--topic", "t", "--group", "g", "--filter", "true", "--count", "3", "-o", "json")
-	require.Equal(t, exitOK, code)
-	assert.Equal(t, "t/g/true/3", strings.Join([]string{o.topic, o.group, o.filter, "3"}, "/"))
-	assert.True(t, o.output.json())
-
-	tests := []struct{ args, text string }{
-		{"", "say which topic: --topic orders"},
-		{"--topic= --group g", "say which topic: --topic orders"},
-		{"orders", `unexpected argument "orders"; did you mean --topic orders?`},
-		{"--topic " + strings.Repeat("t", 256), "--topic"},
-		{"--topic t --group " + strings.Repeat("g", 254), "--group"},
-		{"--topic t --count -1", "--count -1: want 0 or more"},
-		{"--topic t --name a\nb", "want at most 200 bytes"},
-	}
-	for _, test := range tests {
-		c := newCommandLine(nil)
-		o, code := parseListen(t, c, strings.Split(test.args, " ")...)
-		if test.args == "" {
-			c = newCommandLine(nil)
-			o, code = parseListen(t, c)
-		}
-		requireMistake(t, c, code, test.text)
-		assert.Nil(t, o, "the command was run")
-	}
-}
-
 func TestSummaryText(t *testing.T) {
 	t.Parallel()
 	s := summary{Name: "w", Handled: 1200, Failed: 3, Redelivered: 4, Seconds: 2, PerSecond: 600}

@@ -131,7 +131,7 @@ func (c *channel) transmit(ctx context.Context, e *pending) bool {
 	if c.session.WaitUnblocked(ctx) != nil {
 		return false
 	}
-	if outcome, err := c.refused.check(e.message.To.Exchange, c.session); outcome != 0 {
+	if outcome, err := c.refused.check(e.message.To, c.session); outcome != 0 {
 		c.sent <- sent{pending: e, outcome: outcome, err: err}
 		return true
 	}
@@ -161,11 +161,10 @@ func (c *channel) publish(e *pending) (*amqp.DeferredConfirmation, error) {
 func (c *channel) sendAlone(ctx context.Context) bool {
 	for len(c.backlog) > 0 {
 		e := c.backlog[0]
-		exchange := e.message.To.Exchange
 		if c.session.WaitUnblocked(ctx) != nil {
 			return false
 		}
-		if outcome, err := c.refused.check(exchange, c.session); outcome != 0 {
+		if outcome, err := c.refused.check(e.message.To, c.session); outcome != 0 {
 			c.finish(e, outcome, err)
 		} else if confirm, err := c.publish(e); err != nil {
 			return false
@@ -173,7 +172,7 @@ func (c *channel) sendAlone(ctx context.Context) bool {
 			reply := c.ending()
 			if isRefusal(reply) {
 				c.backlog = c.backlog[1:]
-				c.finish(e, c.refused.add(exchange, reply), reply)
+				c.finish(e, c.refused.add(e.message.To, reply), reply)
 			}
 			return false
 		}

@@ -105,11 +105,28 @@ func addHeaders(to amqp.Table, extra map[string]any) error {
 			errs = append(errs, err)
 			continue
 		}
-		if nested, ok := value.(map[string]any); ok {
-			value = amqp.Table(nested)
-		}
-		to[name] = value
+		to[name] = wireValue(value)
 	}
 	errs = append(errs, to.Validate())
 	return errors.Join(errs...)
+}
+
+// wireValue gives a header's value in the client's types, all the way down.
+func wireValue(value any) any {
+	switch v := value.(type) {
+	case map[string]any:
+		table := make(amqp.Table, len(v))
+		for name, nested := range v {
+			table[name] = wireValue(nested)
+		}
+		return table
+	case []any:
+		list := make([]any, len(v))
+		for i, nested := range v {
+			list[i] = wireValue(nested)
+		}
+		return list
+	default:
+		return value
+	}
 }

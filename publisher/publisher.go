@@ -11,6 +11,7 @@ import (
 	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/evdemo/evdemo/internal/session"
 	"github.com/evdemo/evdemo/topology"
@@ -21,6 +22,9 @@ const (
 	DefaultWindow = 1000
 	// DefaultConnectTimeout bounds the wait for the first connection.
 	DefaultConnectTimeout = 10 * time.Second
+	// maxHeavyBytes bounds the data of events larger than 64 KiB that are on their way at a time;
+	// a single larger one still is.
+	maxHeavyBytes = 64 << 20
 	// maxWindow keeps the memory that a window takes within reason.
 	maxWindow = 1 << 20
 )
@@ -37,8 +41,8 @@ type Config struct {
 	// ConnectTimeout bounds the wait for the first connection. Default 10 s. Once connected, a
 	// lost connection is dialled again for as long as the publisher lives.
 	ConnectTimeout time.Duration
-	// Window is how many events may be unconfirmed at a time; Send waits while it is full.
-	// Default 1000, at most 1,048,576.
+	// Window is how many events may be unconfirmed at a time; Send waits while it is full, and
+	// while 64 MiB of events larger than 64 KiB are unconfirmed. Default 1000, at most 1,048,576.
 	Window int
 	// Declare is declared on every new connection before anything is sent. Default: nothing.
 	Declare topology.Resources
@@ -78,8 +82,9 @@ func (c Config) session() session.Config {
 // several goroutines at once.
 type Publisher struct {
 	config   Config
-	slots    chan struct{} // one per accepted event without an outcome
-	queue    chan *pending // accepted, not yet on the wire; never holds more than slots does
+	slots    chan struct{}       // one per accepted event without an outcome
+	heavy    *semaphore.Weighted // the bytes of those with much data
+	queue    chan *pending       // accepted, not yet on the wire; never holds more than slots does
 	sequence atomic.Int64
 	counts   counters
 
@@ -96,8 +101,19 @@ type Publisher struct {
 type pending struct {
 	message  Message
 	wire     amqp.Publishing
+	weight   int64
 	done     func(Result)
 	attempts int
+}
+
+// weigh gives what an event takes of maxHeavyBytes. Most events are light and cost nothing: the
+// window bounds them.
+func weigh(m Message) int64 {
+	const light = 64 << 10
+	if size := int64(len(m.Event.Data)); size > light {
+		return min(size, maxHeavyBytes)
+	}
+	return 0
 }
 
 // Open connects to the broker, declares Config.Declare and starts the publisher. It returns an
@@ -121,6 +137,7 @@ func Open(ctx context.Context, config Config) (*Publisher, error) {
 	p := &Publisher{
 		config:  config,
 		slots:   make(chan struct{}, config.Window),
+		heavy:   semaphore.NewWeighted(maxHeavyBytes),
 		queue:   make(chan *pending, config.Window),
 		stopped: make(chan struct{}),
 	}
@@ -162,6 +179,19 @@ func (p *Publisher) Send(ctx context.Context, m Message, done func(Result)) erro
 	if err != nil {
 		return err
 	}
+	weight := weigh(m)
+	if err := p.heavy.Acquire(ctx, weight); err != nil {
+		return err
+	}
+	if err := p.accept(ctx, &pending{message: m, wire: wire, weight: weight, done: done}); err != nil {
+		p.heavy.Release(weight)
+		return err
+	}
+	return nil
+}
+
+// accept waits for room in the window and puts an event into the queue.
+func (p *Publisher) accept(ctx context.Context, e *pending) error {
 	select {
 	case p.slots <- struct{}{}:
 	case <-ctx.Done():
@@ -176,7 +206,7 @@ func (p *Publisher) Send(ctx context.Context, m Message, done func(Result)) erro
 		return ErrClosed
 	}
 	p.counts.sent.Add(1)
-	p.queue <- &pending{message: m, wire: wire, done: done}
+	p.queue <- e
 	return nil
 }
 
@@ -206,6 +236,7 @@ func (p *Publisher) drain(ctx context.Context) error {
 		case <-p.stopped:
 			return nil
 		case <-ctx.Done():
+			p.stop() // first, so that the aborted connection is not dialled again
 			p.abort()
 			return ctx.Err()
 		}
@@ -217,6 +248,7 @@ func (p *Publisher) drain(ctx context.Context) error {
 func (p *Publisher) finish(e *pending, outcome Outcome, err error) {
 	p.counts.count(outcome)
 	<-p.slots
+	p.heavy.Release(e.weight)
 	if e.done != nil {
 		e.done(Result{Message: e.message, Outcome: outcome, Err: err, Attempts: e.attempts})
 	}

@@ -25,7 +25,7 @@ func TestPublishPutsTheEventOnTheWire(t *testing.T) {
 	p := open(t, publisher.Config{URLs: []string{url}})
 	e := newEvent(t, map[string]any{"order_id": "order-1"})
 	require.NoError(t, p.Publish(t.Context(), publisher.Message{
-		Event: e, To: publisher.ToQueue(q), Headers: map[string]any{"tenant": "acme", "n": int32(7), "nested": map[string]any{"a": true}},
+		Event: e, To: publisher.ToQueue(q), Headers: map[string]any{"tenant": "acme", "n": int32(7), "nested": map[string]any{"a": map[string]any{"b": []any{map[string]any{"c": true}}}}},
 	}))
 	m, ok, err := channel(t, url).Get(q, true)
 	require.NoError(t, err)
@@ -38,7 +38,7 @@ func TestPublishPutsTheEventOnTheWire(t *testing.T) {
 	assert.JSONEq(t, `{"order_id":"order-1"}`, string(m.Body))
 	assert.Equal(t, "acme", m.Headers["tenant"])
 	assert.Equal(t, int32(7), m.Headers["n"])
-	assert.Equal(t, amqp.Table{"a": true}, m.Headers["nested"])
+	assert.Equal(t, amqp.Table{"a": amqp.Table{"b": []any{amqp.Table{"c": true}}}}, m.Headers["nested"])
 }
 
 func TestPublishWithoutAQueueIsReturned(t *testing.T) {

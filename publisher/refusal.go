@@ -8,8 +8,15 @@ import (
 	"github.com/evdemo/evdemo/internal/session"
 )
 
-// recheckEvery is how often a missing exchange is looked for again.
-const recheckEvery = time.Second
+const (
+	// recheckEvery is how often a missing exchange is looked for again.
+	recheckEvery = time.Second
+	// forbiddenFor is how long a destination that may not be written to is taken for that. The next
+	// event after it tries again, which costs the channel if nothing has changed.
+	forbiddenFor = 10 * time.Second
+	// maxRefusals bounds what is remembered.
+	maxRefusals = 1000
+)
 
 // isRefusal tells whether the broker ended the channel or the connection because of what was
 // sent on it, and would do so again.
@@ -28,45 +35,52 @@ func isRefusal(reply *amqp.Error) bool {
 
 func isNotFound(reply *amqp.Error) bool { return reply != nil && reply.Code == amqp.NotFound }
 
-// refusals remembers for which exchanges the broker closes the channel, so that the events for
-// them get their outcome without costing every other event its channel.
-type refusals map[string]refusal
+// refusals remembers for which destinations the broker closes the channel, so that the events for
+// them get their outcome without costing every other event its channel. A missing exchange is
+// remembered for all its routing keys; a missing permission may be that of one.
+type refusals map[Destination]refusal
 
 type refusal struct {
 	outcome Outcome
 	reply   *amqp.Error
-	recheck time.Time // zero: not while this connection lasts
+	until   time.Time
 }
 
-// add remembers what a reply means for the events of an exchange and gives their outcome.
-func (r refusals) add(exchange string, reply *amqp.Error) Outcome {
+// add remembers what a reply means for the events of a destination and gives their outcome.
+func (r refusals) add(to Destination, reply *amqp.Error) Outcome {
+	if len(r) >= maxRefusals {
+		clear(r)
+	}
 	switch reply.Code {
 	case amqp.NotFound:
-		r[exchange] = refusal{Returned, reply, time.Now().Add(recheckEvery)}
+		r[Destination{Exchange: to.Exchange}] = refusal{Returned, reply, time.Now().Add(recheckEvery)}
 		return Returned
 	case amqp.AccessRefused:
-		// The broker caches permissions for a channel's life, and asks its users to reconnect.
-		r[exchange] = refusal{Nacked, reply, time.Time{}}
+		r[to] = refusal{Nacked, reply, time.Now().Add(forbiddenFor)}
 	}
-	return Nacked // it was this event's own fault, not the exchange's
+	return Nacked // else it was this event's own fault, not the destination's
 }
 
-// check gives the outcome of an event for an exchange that refuses it; 0 where none does.
-func (r refusals) check(exchange string, s *session.Session) (Outcome, error) {
+// check gives the outcome of an event for a destination that refuses it; 0 where none does.
+func (r refusals) check(to Destination, s *session.Session) (Outcome, error) {
 	if len(r) == 0 {
 		return 0, nil
 	}
-	known, ok := r[exchange]
+	key := to
+	known, ok := r[key]
 	if !ok {
-		return 0, nil
-	}
-	if !known.recheck.IsZero() && time.Now().After(known.recheck) {
-		if exists(exchange, s) {
-			delete(r, exchange)
+		key = Destination{Exchange: to.Exchange}
+		if known, ok = r[key]; !ok || known.outcome != Returned {
 			return 0, nil
 		}
-		known.recheck = time.Now().Add(recheckEvery)
-		r[exchange] = known
+	}
+	if time.Now().After(known.until) {
+		if known.outcome == Nacked || exists(to.Exchange, s) {
+			delete(r, key)
+			return 0, nil
+		}
+		known.until = time.Now().Add(recheckEvery)
+		r[key] = known
 	}
 	return known.outcome, known.reply
 }

@@ -14,16 +14,22 @@ import (
 	"github.com/evdemo/evdemo/internal/session"
 )
 
+// steady is how long a subscription lives before the loss of it is the first one again.
+const steady = 5 * time.Second
+
 // subscription is one consumer on one channel.
 type subscription struct {
 	*Worker
+	session    *session.Session
 	queue      string
 	tag        string
 	channel    *amqp.Channel
 	acks       *acks
 	deliveries <-chan amqp.Delivery
 	closed     <-chan *amqp.Error
+	cancelled  <-chan string // the broker has ended the consumer
 	loops      sync.WaitGroup
+	ended      chan struct{} // closed when the last loop has ended
 }
 
 // consume consumes over one session, with a new subscription each time the broker ends one.
@@ -33,7 +39,10 @@ func (w *Worker) consume(ctx context.Context, s *session.Session) error {
 	for {
 		sub, err := w.subscribe(ctx, s)
 		if err == nil {
-			err = sub.run(ctx)
+			began := time.Now()
+			if err = sub.run(ctx); time.Since(began) > steady {
+				delays.Reset()
+			}
 		} else if fatal := setupError(err); fatal != nil && s.Err() == nil && ctx.Err() == nil {
 			return fatal
 		}
@@ -63,7 +72,8 @@ func setupError(err error) error {
 	}
 	switch reply.Code {
 	case amqp.NotFound:
-		if strings.Contains(reply.Reason, " down") { // the queue's node is, not the queue
+		missing := strings.HasPrefix(reply.Reason, "NOT_FOUND - no queue") || strings.HasPrefix(reply.Reason, "NOT_FOUND - no exchange")
+		if !missing { // the queue is there, and its node or its leader is not
 			return nil
 		}
 		return fmt.Errorf("%w: %w", ErrQueueGone, err)
@@ -78,6 +88,9 @@ func setupError(err error) error {
 
 // subscribe declares what is to be declared and starts a consumer.
 func (w *Worker) subscribe(ctx context.Context, s *session.Session) (*subscription, error) {
+	// A broker that is silent answers none of the calls below. Nothing is in hand on this session
+	// yet, or it is given back by the broker: at the end of ctx nobody waits for it.
+	defer context.AfterFunc(ctx, s.Abort)() //nolint:contextcheck // the session ends, not a call
 	if err := w.config.Declare.Apply(ctx, s); err != nil {
 		return nil, err
 	}
@@ -85,7 +98,10 @@ func (w *Worker) subscribe(ctx context.Context, s *session.Session) (*subscripti
 	if err != nil {
 		return nil, err
 	}
-	sub := &subscription{Worker: w, queue: w.config.Queue, tag: shortString(w.config.ConnectionName), channel: ch}
+	sub := &subscription{
+		Worker: w, session: s, channel: ch, queue: w.config.Queue, tag: shortString(w.config.ConnectionName),
+		ended: make(chan struct{}),
+	}
 	if err := sub.start(); err != nil {
 		_ = ch.Close()
 		return nil, err
@@ -110,6 +126,7 @@ func (sub *subscription) start() error {
 		return fmt.Errorf("set prefetch %d: %w", config.Prefetch, err)
 	}
 	sub.closed = ch.NotifyClose(make(chan *amqp.Error, 1))
+	sub.cancelled = ch.NotifyCancel(make(chan string, 1))
 	sub.acks = newAcks(ch, config.Prefetch, min(max(config.Prefetch/2, 1), maxAckBatch), config.AckInterval)
 	var err error
 	sub.deliveries, err = ch.Consume(sub.queue, sub.tag, false, false, false, false, nil)
@@ -135,49 +152,100 @@ func (w *Worker) noteSubscribed() {
 	w.subscribed.Store(true)
 }
 
-// run handles what comes until ctx or the consumer ends. Handlers that are still running when
-// the channel is lost run on; at the end of ctx they are waited for.
+// run handles what comes until ctx, the channel or the consumer ends. Handlers that are still
+// running when the channel is lost run on, and so do those of a consumer that the broker has
+// ended, whose channel stays open for their acknowledgements. At the end of ctx they are waited
+// for.
 func (sub *subscription) run(ctx context.Context) error {
-	ended := make(chan struct{})
 	for range sub.config.Concurrency {
 		sub.loops.Add(1)
 		sub.handlers.Add(1)
 		go sub.loop(ctx)
 	}
 	go func() { // ends with the last loop
-		defer close(ended)
+		defer close(sub.ended)
 		sub.loops.Wait()
 	}()
 	var err error
 	select {
-	case <-ended:
-		err = errors.New("the queue was deleted, or its node went down")
+	case <-sub.cancelled:
+		err = errCancelled
+		sub.handlers.Go(func() {
+			<-sub.ended
+			sub.finish()
+			_ = sub.channel.Close()
+		})
 	case reply := <-sub.closed:
 		if reply != nil {
 			err = reply
 		}
+		sub.finish()
 	case <-ctx.Done():
 		sub.giveBack()
+		sub.finish()
 	}
-	_ = sub.acks.flush()
 	sub.lostAt = time.Now()
-	sub.counts.late.Add(int64(sub.acks.close()))
-	if ctx.Err() == nil {
-		_ = sub.channel.Close()
-	}
 	return err
 }
 
-// giveBack ends the consumer, requeues what no handler has begun so that other workers get it at
-// once, and waits for running handlers. On a lost connection there is nothing to give back.
+var errCancelled = errors.New("the queue was deleted, or its node went down")
+
+// finish acknowledges what can be acknowledged and counts what cannot.
+func (sub *subscription) finish() {
+	_ = sub.acks.flush()
+	sub.counts.late.Add(int64(sub.acks.close()))
+}
+
+const (
+	// answerLimit bounds the wait for a broker that does not answer while the worker stops.
+	answerLimit = 2 * time.Second
+	// For a quorum queue the broker takes 32 settlements ahead of what the queue has applied. It
+	// puts the others off, and forgets them if the channel ends meanwhile: then events that were
+	// handled would be delivered again. So events are given back few at a time, and the last
+	// acknowledgements get a moment before the channel is closed.
+	giveBackAtOnce = 16
+	giveBackEvery  = 10 * time.Millisecond
+	linger         = 50 * time.Millisecond
+	// patience is how long running handlers may take before the events behind them are given
+	// back one by one. Where they are faster, the end of the channel gives back all at once.
+	patience = 100 * time.Millisecond
+)
+
+// giveBack ends the consumer, gives back what no handler has begun so that other workers get it,
+// waits for running handlers, and acknowledges what they finished. On a lost connection there is
+// nothing to give back.
 func (sub *subscription) giveBack() {
-	if sub.channel.Cancel(sub.tag, false) != nil || sub.channel.IsClosed() {
+	silent := time.AfterFunc(answerLimit, sub.session.Abort)
+	err := sub.channel.Cancel(sub.tag, false)
+	silent.Stop()
+	if err != nil || sub.channel.IsClosed() {
 		return
 	}
-	for m := range sub.deliveries {
-		_ = sub.acks.requeue(m.DeliveryTag)
+	_ = sub.acks.flush()
+	select {
+	case <-sub.ended:
+	case <-time.After(patience):
+		sub.requeueUnstarted()
 	}
 	_ = sub.drain()
+	_ = sub.acks.flush()
+	select {
+	case <-time.After(linger):
+	case <-sub.session.Done():
+	}
+}
+
+// requeueUnstarted gives back one by one what the broker has sent ahead.
+func (sub *subscription) requeueUnstarted() {
+	given := 0
+	for m := range sub.deliveries {
+		if sub.acks.requeue(m.DeliveryTag) != nil {
+			return
+		}
+		if given++; given%giveBackAtOnce == 0 {
+			time.Sleep(giveBackEvery)
+		}
+	}
 }
 
 // loop handles one event after the other, in one of the worker's slots.

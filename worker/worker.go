@@ -153,6 +153,9 @@ func New(config Config, handle Handler) (*Worker, error) {
 	if err != nil {
 		return nil, fmt.Errorf("new worker: %w", err)
 	}
+	if config.Limit > 0 { // more than the limit would only be given back
+		config.Prefetch = min(config.Prefetch, config.Limit)
+	}
 	w := &Worker{config: config, handle: handle, slots: make(chan struct{}, config.Concurrency)}
 	if config.Limit > 0 {
 		w.tickets = make(chan struct{}, config.Limit)
@@ -243,9 +246,9 @@ func (w *Worker) watchIdle(ctx context.Context) {
 			return
 		case <-timer.C:
 		}
-		left := w.config.IdleTimeout - time.Since(time.Unix(0, w.lastActivity.Load()))
-		if !w.subscribed.Load() || w.inHand.Load() > 0 {
-			left = w.config.IdleTimeout
+		left := w.config.IdleTimeout
+		if w.subscribed.Load() && w.inHand.Load() == 0 { // in this order: the end of a handler is activity
+			left -= time.Since(time.Unix(0, w.lastActivity.Load()))
 		}
 		if left <= 0 {
 			w.stop(errIdle)

@@ -338,3 +338,78 @@ func Example() {
 	}
 	// Output:
 }
+
+// A worker that stops has its last acknowledgements through, also with much sent ahead: what was
+// handled does not come again. Nor does stopping move anything to the dead-letter queue.
+func TestStoppedWorkersLeaveNothingHandledBehind(t *testing.T) {
+	t.Parallel()
+	url := brokertest.URL(t)
+	q, _ := queue(t, url)
+	const n, runs = 60, 15
+	fill(t, url, q, n)
+	done := newEffects()
+	for range runs {
+		w := start(t, worker.Config{URLs: []string{url}, Queue: q, Limit: 1, Prefetch: 1000}, done.handle)
+		require.NoError(t, w.wait())
+	}
+	ch := channel(t, url)
+	eventually(t, func() bool { return depth(t, ch, q) == n-runs }, "the queue has the rest")
+	assert.Equal(t, runs, done.distinct())
+
+	left := n - runs
+	for left > 0 {
+		began := done.distinct()
+		w := start(t, worker.Config{URLs: []string{url}, Queue: q, Prefetch: 1000}, func(ctx context.Context, d *worker.Delivery) error {
+			defer func() { <-time.After(time.Millisecond) }()
+			return done.handle(ctx, d)
+		})
+		eventually(t, func() bool { return done.distinct() > began }, "it works")
+		require.NoError(t, w.end())
+		left = n - done.distinct()
+		eventually(t, func() bool { return depth(t, ch, q) == left }, "the queue has the rest: %d", left)
+	}
+	assert.Equal(t, n, done.distinct())
+	assert.Zero(t, depth(t, ch, topology.DeadLetterQueue(q)))
+}
+
+// While one handler takes its time, a deleted queue is declared and consumed again by the others.
+func TestSlowHandlerDoesNotHoldUpASubscription(t *testing.T) {
+	t.Parallel()
+	url := brokertest.URL(t)
+	q, resources := queue(t, url)
+	done := newEffects()
+	began, release := make(chan struct{}), make(chan struct{})
+	slow := fill(t, url, q, 1)[0]
+	w := start(t, worker.Config{URLs: []string{url}, Queue: q, Declare: resources, Concurrency: 2}, func(ctx context.Context, d *worker.Delivery) error {
+		if d.Event.ID == slow {
+			close(began)
+			<-release
+		}
+		return done.handle(ctx, d)
+	})
+	<-began
+	_, err := channel(t, url).QueueDelete(q, false, false, false)
+	require.NoError(t, err)
+	eventually(t, func() bool { return w.Stats().Reconnects > 0 }, "subscribed again")
+	ids := fill(t, url, q, 5)
+	eventually(t, func() bool { return len(done.missing(ids)) == 0 }, "the others go on")
+	close(release)
+	require.NoError(t, w.end())
+	assert.Empty(t, done.missing([]string{slow}))
+}
+
+// A stop does not wait for a broker that is silent.
+func TestStopOnASilentConnection(t *testing.T) {
+	t.Parallel()
+	url := brokertest.URL(t)
+	q, _ := queue(t, url)
+	link := brokertest.Proxy(t, url)
+	done := newEffects()
+	w := start(t, worker.Config{URLs: []string{link.URL()}, Queue: q, DrainTimeout: time.Second}, done.handle)
+	fill(t, url, q, 1)
+	eventually(t, func() bool { return done.distinct() == 1 }, "it works")
+	link.Pause()
+	stopped := time.Now()
+	require.NoError(t, w.end())
+	assert.Less(t, time.Since(stopped), 8*time.Second)
+}

@@ -1,3 +1,5 @@
+//go:build unix
+
 // Command bench measures evdemo beside bare loops over the client library, on the same broker and
 // in the same run, and prints the ratios. "make bench" calls it.
 //

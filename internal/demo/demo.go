@@ -211,12 +211,16 @@ func (r *run) publishAndKill(ctx context.Context) error {
 		select {
 		case <-ticker.C:
 		case <-ctx.Done():
+			publish.stop()
 			publish.end()
 			if context.Cause(ctx) != errPatience { //nolint:errorlint // the very cause set above
 				return context.Cause(ctx)
 			}
 			r.screen.say("Gave up waiting after %v.", patience)
 			return r.readOutcomes(outcomes)
+		}
+		if publish.ended() && publish.failure() != nil {
+			break // what it did not send nobody will get
 		}
 		r.screen.draw()
 		if n, _ := r.ledger.Done(queue); !killed && n >= len(r.ids)/3 {

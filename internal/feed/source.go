@@ -73,6 +73,9 @@ func NewLines(name string, r io.Reader, defaults event.Defaults) *Lines {
 func (l *Lines) Next() (event.Event, error) {
 	for {
 		line, err := l.readLine()
+		if err != nil && !errors.Is(err, io.EOF) { // what was read of the line may not be all of it
+			return event.Event{}, fmt.Errorf("read %s: %w", l.name, err)
+		}
 		if len(bytes.TrimSpace(line)) > 0 {
 			e, parseErr := event.Parse(line, l.defaults)
 			if parseErr != nil {
@@ -80,11 +83,8 @@ func (l *Lines) Next() (event.Event, error) {
 			}
 			return e, nil
 		}
-		if errors.Is(err, io.EOF) {
-			return event.Event{}, io.EOF
-		}
 		if err != nil {
-			return event.Event{}, fmt.Errorf("read %s: %w", l.name, err)
+			return event.Event{}, io.EOF
 		}
 	}
 }

@@ -132,6 +132,14 @@ func TestDialWithinWaitsForABroker(t *testing.T) {
 	s.Close()
 }
 
+func TestDialWithinLeavesTimeForTheOtherNodes(t *testing.T) {
+	t.Parallel()
+	silent := listen(t, func(net.Conn) {})
+	s, err := session.DialWithin(t.Context(), session.Config{URLs: []string{"amqp://" + silent + "/", brokertest.URL(t)}}, 4*time.Second)
+	require.NoError(t, err)
+	s.Close()
+}
+
 func TestKeepDialsAgainUntilUseIsDone(t *testing.T) {
 	t.Parallel()
 	link := brokertest.Proxy(t, brokertest.URL(t))

@@ -36,6 +36,8 @@ func NewBackOff() *backoff.ExponentialBackOff {
 // unusable URL end it at once: waiting does not mend them.
 func DialWithin(ctx context.Context, config Config, within time.Duration) (*Session, error) {
 	config = config.withDefaults()
+	// A node that is silent must leave time for the others.
+	config.DialTimeout = min(config.DialTimeout, within/time.Duration(max(len(config.URLs), 1)))
 	deadline, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	delays := NewBackOff()

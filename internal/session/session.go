@@ -287,6 +287,8 @@ func (s *Session) WaitUnblocked(ctx context.Context) error {
 // Close says goodbye to the broker, waiting at most 2 s for its answer, and ends the session.
 // What was written before is sent first. Closing an ended session does nothing.
 func (s *Session) Close() {
+	silent := time.AfterFunc(closeTimeout, s.socket.abort)
+	defer silent.Stop()
 	if err := s.conn.CloseDeadline(time.Now().Add(closeTimeout)); err != nil && !errors.Is(err, amqp.ErrClosed) {
 		s.log.Debug("close connection", slog.String("broker", s.addr), slog.Any("error", err))
 	}

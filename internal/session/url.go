@@ -33,7 +33,7 @@ func SplitURLs(list string) []string {
 // a URL comes back as a fixed text, since a password may stand anywhere in it.
 func Redact(raw string) string {
 	u, err := url.Parse(raw)
-	if err != nil || u.Host == "" || (u.User == nil && strings.Contains(raw, "@")) {
+	if err != nil || u.Host == "" || misplacedAt(u) {
 		return "(unreadable URL)"
 	}
 	clean := url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path, RawPath: u.RawPath}
@@ -41,6 +41,12 @@ func Redact(raw string) string {
 		clean.User = url.User(u.User.Username())
 	}
 	return clean.String()
+}
+
+// misplacedAt tells whether an @ stands behind the host: then a special character in the password
+// was not percent-encoded, and what looks like host and path is a part of it.
+func misplacedAt(u *url.URL) bool {
+	return strings.Contains(u.EscapedPath()+"?"+u.RawQuery+"#"+u.Fragment, "@")
 }
 
 // target is one URL made ready to be dialled.
@@ -57,6 +63,10 @@ func parseTarget(raw string) (target, error) {
 		// The parser's own message repeats the URL, and with it the password.
 		return target{}, fmt.Errorf("%w: it cannot be read; want amqp://user:password@host:5672/vhost, "+
 			"with special characters in the password percent-encoded", ErrURL)
+	}
+	if misplacedAt(u) {
+		return target{}, fmt.Errorf("%w: an @ stands behind the host; percent-encode special characters in user, password "+
+			"and virtual host (@ is %%40, / is %%2F)", ErrURL)
 	}
 	if u.Scheme != "amqp" && u.Scheme != "amqps" {
 		return target{}, fmt.Errorf("%w: scheme %q; want amqp:// or amqps://", ErrURL, u.Scheme)

@@ -32,7 +32,7 @@ func TestParseTargetRefuses(t *testing.T) {
 	for _, raw := range []string{
 		"", "http://user:hunter2@broker/", "amqp://user:hunter2@broker:notaport/", "broker:5672",
 		"amqp://user:hunter2@broker/?heartbeat=often", "amqp://user:hunter2@broker/?auth_mechanism=MAGIC",
-		"amqp://user:hun%zzter2@broker/", "amqp://user:hunter2@bro ker/", "://hunter2",
+		"amqp://user:hun%zzter2@broker/", "amqp://user:p@hunter2/word@broker:5672/", "amqp://user:hunter2@bro ker/", "://hunter2",
 	} {
 		_, err := parseTarget(raw)
 		require.ErrorIs(t, err, ErrURL, raw)
