@@ -79,7 +79,7 @@ func runDemo(ctx context.Context, app *App, opts *demoOptions) error {
 		Logger: app.Logger(), ConnectTimeout: app.global.connectTimeout,
 	})
 	if err != nil {
-		if ctx.Err() != nil {
+		if ctx.Err() != nil && !errors.Is(err, demo.ErrLeftBehind) {
 			return errors.New("interrupted; everything the demo made was removed")
 		}
 		return err

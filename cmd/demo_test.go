@@ -103,7 +103,7 @@ func TestDemoFlags(t *testing.T) {
 }
 
 // What the environment tells the demo is not for its processes, but for the way to the broker.
-func TestDemoChildEnvironment(t *testing.T) {
+func TestDemoChildEnvironment(t *testing.T) { //nolint:paralleltest // it sets the environment
 	for name, value := range map[string]string{
 		"EVDEMO_COUNT": "3", "EVDEMO_GROUP": "g", "EVDEMO_QUIET": "true", "EVDEMO_URL": "amqp://other", "EVDEMO_PROFILE": "p", "KEPT": "yes",
 	} {

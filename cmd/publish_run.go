@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"math/rand/v2"
 	"os"
 	"strings"
@@ -51,6 +52,9 @@ func runPublish(ctx context.Context, app *App, opts *publishOptions) error {
 		pump.Invalid = account.invalid
 	}
 	report, err := pump.Run(ctx, source)
+	if left := int64(total) - report.Sent; ctx.Err() != nil && left > 0 {
+		app.Logger().Warn("interrupted; the rest was not sent", slog.Int64("not_sent", left))
+	}
 	return account.close(report, err)
 }
 

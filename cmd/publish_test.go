@@ -32,23 +32,23 @@ func TestPublishOptions(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		args  string
-		check func(*testing.T, *publishOptions)
+		check func(assert.TestingT, *publishOptions)
 	}{
-		{"--topic t", func(t *testing.T, o *publishOptions) { assert.Equal(t, publisher.ToTopic("t"), o.to()) }},
-		{"--queue q", func(t *testing.T, o *publishOptions) { assert.Equal(t, publisher.ToQueue("q"), o.to()) }},
-		{"--raw-exchange x --routing-key k", func(t *testing.T, o *publishOptions) {
+		{"--topic t", func(t assert.TestingT, o *publishOptions) { assert.Equal(t, publisher.ToTopic("t"), o.to()) }},
+		{"--queue q", func(t assert.TestingT, o *publishOptions) { assert.Equal(t, publisher.ToQueue("q"), o.to()) }},
+		{"--raw-exchange x --routing-key k", func(t assert.TestingT, o *publishOptions) {
 			assert.Equal(t, publisher.Destination{Exchange: "x", RoutingKey: "k"}, o.to())
 		}},
-		{"--raw-exchange= --routing-key q", func(t *testing.T, o *publishOptions) { assert.Equal(t, publisher.ToQueue("q"), o.to()) }},
-		{"--header a=1 --header b=x=y --header c= --header a=2", func(t *testing.T, o *publishOptions) {
+		{"--raw-exchange= --routing-key q", func(t assert.TestingT, o *publishOptions) { assert.Equal(t, publisher.ToQueue("q"), o.to()) }},
+		{"--header a=1 --header b=x=y --header c= --header a=2", func(t assert.TestingT, o *publishOptions) {
 			assert.Equal(t, map[string]any{"a": "2", "b": "x=y", "c": ""}, o.header)
 		}},
-		{"--type order.created --count 5", func(t *testing.T, o *publishOptions) { assert.Equal(t, 5, o.count) }},
-		{"--type t --data {} --count 5", func(t *testing.T, o *publishOptions) { assert.Equal(t, "{}", o.data) }},
-		{"--file f.jsonl --stream --type t", func(t *testing.T, o *publishOptions) { assert.True(t, o.stream) }},
-		{"--rate 0.5", func(t *testing.T, o *publishOptions) { assert.InDelta(t, 0.5, o.rate, 0) }},
-		{"--rate 1e9 --window 1048576 --drain-timeout 0", func(t *testing.T, o *publishOptions) { assert.Equal(t, 1<<20, o.window) }},
-		{"-o json", func(t *testing.T, o *publishOptions) { assert.True(t, o.output.json()) }},
+		{"--type order.created --count 5", func(t assert.TestingT, o *publishOptions) { assert.Equal(t, 5, o.count) }},
+		{"--type t --data {} --count 5", func(t assert.TestingT, o *publishOptions) { assert.Equal(t, "{}", o.data) }},
+		{"--file f.jsonl --stream --type t", func(t assert.TestingT, o *publishOptions) { assert.True(t, o.stream) }},
+		{"--rate 0.5", func(t assert.TestingT, o *publishOptions) { assert.InDelta(t, 0.5, o.rate, 0) }},
+		{"--rate 1e9 --window 1048576 --drain-timeout 0", func(t assert.TestingT, o *publishOptions) { assert.Equal(t, 1<<20, o.window) }},
+		{"-o json", func(t assert.TestingT, o *publishOptions) { assert.True(t, o.output.json()) }},
 	}
 	for _, test := range tests {
 		t.Run(test.args, func(t *testing.T) {

@@ -1,6 +1,7 @@
 package cmd
 
 import (
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -107,9 +108,7 @@ func withProfiles(t *testing.T, content string, env map[string]string) map[strin
 	require.NoError(t, os.MkdirAll(filepath.Join(home, ".config", "evdemo"), 0o700))
 	require.NoError(t, os.WriteFile(filepath.Join(home, ".config", "evdemo", "config.yaml"), []byte(content), 0o600))
 	all := map[string]string{"HOME": home}
-	for name, value := range env {
-		all[name] = value
-	}
+	maps.Copy(all, env)
 	return all
 }
 

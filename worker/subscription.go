@@ -90,7 +90,7 @@ func setupError(err error) error {
 func (w *Worker) subscribe(ctx context.Context, s *session.Session) (*subscription, error) {
 	// A broker that is silent answers none of the calls below. Nothing is in hand on this session
 	// yet, or it is given back by the broker: at the end of ctx nobody waits for it.
-	defer context.AfterFunc(ctx, s.Abort)() //nolint:contextcheck // the session ends, not a call
+	defer context.AfterFunc(ctx, s.Abort)()
 	if err := w.config.Declare.Apply(ctx, s); err != nil {
 		return nil, err
 	}
@@ -243,7 +243,7 @@ func (sub *subscription) requeueUnstarted() {
 			return
 		}
 		if given++; given%giveBackAtOnce == 0 {
-			time.Sleep(giveBackEvery)
+			<-time.After(giveBackEvery)
 		}
 	}
 }

@@ -34,6 +34,9 @@ const (
 	strayEvents   = 5 // that the stray worker of the broken mode loses
 )
 
+// ErrLeftBehind reports that not everything which the demo made could be removed.
+var ErrLeftBehind = errors.New("not removed")
+
 // Config says where and how to run the demo.
 type Config struct {
 	// Executable is evdemo itself, which the demo starts as child processes.
@@ -145,7 +148,7 @@ func (r *run) cleanUp(ctx context.Context) error {
 		err = r.resources.Delete(ctx, s, topology.EvenShared())
 	}
 	if err != nil {
-		return fmt.Errorf("remove what begins with %q: %w", r.prefix, err)
+		return fmt.Errorf("%w: what begins with %q: %w", ErrLeftBehind, r.prefix, err)
 	}
 	return nil
 }
@@ -207,7 +210,7 @@ func (r *run) publishAndKill(ctx context.Context) error {
 	killed := false
 	ticker := time.NewTicker(50 * time.Millisecond)
 	defer ticker.Stop()
-	for !r.done(publish) {
+	for !killed || !r.done(publish) {
 		select {
 		case <-ticker.C:
 		case <-ctx.Done():

@@ -40,7 +40,7 @@ func play(how string, args []string) int {
 	name := option("--name")
 	switch {
 	case args[0] == "publish":
-		return playPublisher(how, option("--file"), option("--outcomes"))
+		return playPublisher(how, option("--file"), option("--outcomes"), stop)
 	case how == "email does not start" && name == "email":
 		fmt.Fprintln(os.Stderr, "out of order")
 		return 1
@@ -89,14 +89,15 @@ func consumes(how, name string, i int) bool {
 	}
 }
 
-func playPublisher(how, file, outcomes string) int {
+func playPublisher(how, file, outcomes string, stop <-chan os.Signal) int {
 	content, err := os.ReadFile(file)
 	if err != nil || bytes.Count(content, []byte("\n")) != events {
 		return 1
 	}
 	switch how {
 	case "publisher never ends":
-		select {}
+		<-stop
+		return 0
 	case "publisher fails":
 		fmt.Fprintln(os.Stderr, `{"level":"ERROR","msg":"no ink"}`)
 		_ = os.WriteFile(outcomes, nil, 0o600)
