@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"time"
 
@@ -50,6 +51,7 @@ func newAccount(app *App, opts *publishOptions, total int) (*account, error) {
 		a.bar = progressbar.NewOptions(total, progressbar.OptionSetWriter(app.Err), progressbar.OptionShowCount(),
 			progressbar.OptionShowIts(), progressbar.OptionSetItsString("events"), progressbar.OptionThrottle(100*time.Millisecond),
 			progressbar.OptionSetDescription("confirmed"), progressbar.OptionClearOnFinish())
+		app.Err = aboveBar{app.Err, a.bar}
 	}
 	return a, nil
 }
@@ -89,10 +91,18 @@ func because(err error) string {
 // invalid is what the pump calls for a line that is no event.
 func (a *account) invalid(err error) { a.print("not sent: %v", err) }
 
+// aboveBar clears the progress bar before a line is written, so that the two do not run together.
+type aboveBar struct {
+	io.Writer
+	bar *progressbar.ProgressBar
+}
+
+func (w aboveBar) Write(p []byte) (int, error) {
+	_ = w.bar.Clear()
+	return w.Writer.Write(p)
+}
+
 func (a *account) print(format string, args ...any) {
-	if a.bar != nil {
-		_ = a.bar.Clear()
-	}
 	fmt.Fprintf(a.app.Err, format+"\n", args...)
 }
 
@@ -108,14 +118,19 @@ func (a *account) write(r publisher.Result) {
 	a.err = errors.Join(a.err, err)
 }
 
+func (a *account) closeFile() error {
+	if a.file == nil {
+		return nil
+	}
+	return errors.Join(a.lines.Flush(), a.file.Close())
+}
+
 // close prints the report and gives the run's error.
 func (a *account) close(report feed.Report, err error) error {
 	if a.bar != nil {
 		_ = a.bar.Finish()
 	}
-	if a.file != nil {
-		a.err = errors.Join(a.err, a.lines.Flush(), a.file.Close())
-	}
+	a.err = errors.Join(a.err, a.closeFile())
 	if a.opts.output.json() {
 		err = errors.Join(err, writeJSON(a.app.Out, report))
 	} else {

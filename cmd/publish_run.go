@@ -33,16 +33,16 @@ func runPublish(ctx context.Context, app *App, opts *publishOptions) error {
 	if opts.dryRun {
 		return printEvents(ctx, app, source, opts.stream)
 	}
-	p, err := opts.open(ctx, app)
-	if err != nil && ctx.Err() != nil {
-		return opts.interrupted(app)
-	}
-	if err != nil {
-		return err
-	}
 	account, err := newAccount(app, opts, total)
 	if err != nil {
-		return errors.Join(usageError(err), p.Close(ctx))
+		return usageError(err)
+	}
+	p, err := opts.open(ctx, app)
+	if err != nil && ctx.Err() != nil {
+		return errors.Join(account.closeFile(), opts.interrupted(app))
+	}
+	if err != nil {
+		return errors.Join(err, account.closeFile())
 	}
 	pump := feed.Pump{
 		Publisher: p, To: opts.to(), Headers: opts.header, Rate: opts.rate,

@@ -52,7 +52,7 @@ func newStage(t *testing.T, how string) *stage {
 }
 
 // run runs the demo and sees that it leaves nothing behind.
-func (s *stage) run(t *testing.T, ctx context.Context) (demo.Report, error) { //nolint:revive // ctx is not that of t
+func (s *stage) run(t *testing.T, ctx context.Context) (demo.Report, error) {
 	t.Helper()
 	report, err := demo.Run(ctx, s.config)
 	prefix := regexp.MustCompile(`begins with "(demo-\w+\.)"`).FindStringSubmatch(s.screen.String())

@@ -13,7 +13,7 @@ func UntilDone(ctx context.Context, r io.Reader) io.Reader {
 }
 
 type untilDone struct {
-	ctx     context.Context //nolint:containedctx // io.Reader has no room for it
+	ctx     context.Context // io.Reader has no room for it
 	r       io.Reader
 	results chan int // how many bytes of buf a read has filled
 	buf     []byte
