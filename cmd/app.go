@@ -64,10 +64,25 @@ func NewApp() *App {
 // Main runs evdemo with the given arguments and returns its exit code. The first SIGINT or
 // SIGTERM ends the command's context, so that it drains; a second one ends the process at once.
 func Main(args []string) int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	context.AfterFunc(ctx, stop)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go func() { // as long as the process
+		<-signals
+		cancel()
+		quit(<-signals)
+	}()
 	return Run(ctx, NewApp(), args)
+}
+
+// quit ends the process as the signal would have done by itself.
+func quit(s os.Signal) {
+	signal.Reset(s)
+	if self, err := os.FindProcess(os.Getpid()); err != nil || self.Signal(s) != nil {
+		os.Exit(exitFailed)
+	}
+	select {}
 }
 
 // Run runs one command line on an App and returns the exit code.

@@ -132,6 +132,7 @@ func printDemo(app *App, r demo.Report) {
 	t.Render()
 	fmt.Fprintf(app.Out, "published %s  confirmed %s  redelivered %d  in %.1f s\n\n", thousands(int64(r.Account.Attempted)),
 		thousands(int64(r.Account.Outcomes["confirmed"])), r.Redelivered, r.Seconds)
+	fmt.Fprintf(app.Out, "Redelivered are events that %s had and could not acknowledge any more; extra are those of them that it\nhad handled already. That is what \"at least once\" means.\n\n", r.Killed)
 	for _, c := range r.Claims {
 		mark := "holds "
 		if !c.Holds {

@@ -196,7 +196,7 @@ func newCopyist(t *testing.T, url string) *copyist {
 	require.NoError(t, os.Mkdir(filepath.Join(dir, "bin"), 0o700))
 	programs := map[string]string{"bin/dot": "exec cat", "bin/go": `test -n "$AMQP_URL"`, "my-service": `test -n "$AMQP_URL"`}
 	for name, does := range programs {
-		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte("#!/bin/sh\n"+does+"\n"), 0o700)) //nolint:gosec // to be run
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte("#!/bin/sh\n"+does+"\n"), 0o700))
 	}
 	prefix := brokertest.Name(t, "example") + "."
 	file := filepath.Join(dir, "topology.yaml")

@@ -160,6 +160,8 @@ func (o *publishOptions) checkInput() error {
 		return fmt.Errorf("--file is empty: want a file, or - for standard input")
 	case o.given("data") && o.eventType == "":
 		return fmt.Errorf("an event needs a type: give --type with --data")
+	case o.topology == "-" && (o.data == "-" || o.file == "-"):
+		return fmt.Errorf("--topology and the events cannot both be standard input")
 	case o.given("content-type") && !o.given("data"):
 		return fmt.Errorf("--content-type goes with --data")
 	case o.given("file") && o.given("count"):

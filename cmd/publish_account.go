@@ -41,6 +41,9 @@ type outcomeLine struct {
 func newAccount(app *App, opts *publishOptions, total int) (*account, error) {
 	a := &account{app: app, opts: opts}
 	if opts.outcomes != "" {
+		if sameFile(opts.file, opts.outcomes) {
+			return nil, errors.New("--outcomes would overwrite --file")
+		}
 		f, err := os.Create(opts.outcomes)
 		if err != nil {
 			return nil, fmt.Errorf("--outcomes: %w", err)
@@ -54,6 +57,15 @@ func newAccount(app *App, opts *publishOptions, total int) (*account, error) {
 		app.Err = aboveBar{app.Err, a.bar}
 	}
 	return a, nil
+}
+
+func sameFile(a, b string) bool {
+	one, err := os.Stat(a)
+	if err != nil {
+		return false
+	}
+	other, err := os.Stat(b)
+	return err == nil && os.SameFile(one, other)
 }
 
 // outcome is what the pump calls for each result.

@@ -109,7 +109,7 @@ func (o *publishOptions) declare(app *App) (topology.Resources, error) {
 func (o *publishOptions) openSource(ctx context.Context, app *App) (source feed.Source, total int, err error) {
 	defaults := event.Defaults{Type: o.eventType, Source: o.source, Subject: o.subject}
 	file := o.file
-	if !o.given("data") && !o.given("file") && !o.given("count") && !o.given("type") && app.piped() {
+	if !o.given("data") && !o.given("file") && !o.given("count") && !o.given("type") && o.topology != "-" && app.piped() {
 		file = "-"
 	}
 	switch {

@@ -78,6 +78,8 @@ func TestPublishMistakes(t *testing.T) {
 		{"--file f --content-type text/plain", "--content-type goes with --data"},
 		{"--file f --count 2", "--count makes events or repeats --data; a --file has as many as it has lines"},
 		{"--file=", "--file is empty"},
+		{"--file - --topology -", "--topology and the events cannot both be standard input"},
+		{"--type t --data - --topology -", "--topology and the events cannot both be standard input"},
 		{"--stream", "--stream goes with --file"},
 		{"--type t --data {} --stream", "--stream goes with --file"},
 		{"--type t", "only order.created can be made up: give --data or --file with --type t"},
@@ -132,4 +134,29 @@ func TestPublishNamesAThousandEvents(t *testing.T) {
 	}
 	assert.Equal(t, 1000, strings.Count(c.err.String(), "nacked: event"))
 	assert.Equal(t, 1, strings.Count(c.err.String(), "more events did not get through; --outcomes FILE writes the outcome of every one\n"))
+}
+
+// Progress is for a person at a terminal who has more than one event to wait for.
+func TestPublishProgress(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		terminal, quiet bool
+		total           int
+		want            bool
+	}{{true, false, 100, true}, {true, false, -1, true}, {true, false, 1, false}, {true, true, 100, false}, {false, false, 100, false}}
+	for _, test := range tests {
+		c := newCommandLine(nil)
+		c.app.ErrTerminal, c.app.global.quiet = test.terminal, test.quiet
+		a, err := newAccount(c.app, &publishOptions{output: &output{}}, test.total)
+		require.NoError(t, err)
+		for range 3 {
+			a.outcome()(publisher.Result{Outcome: publisher.Confirmed})
+		}
+		a.outcome()(publisher.Result{Outcome: publisher.Returned})
+		require.NoError(t, a.close(feed.Report{Sent: 4, Confirmed: 4}, nil))
+		assert.Equal(t, test.want, strings.Contains(c.err.String(), "confirmed"), "%+v: %q", test, &c.err)
+		assert.Regexp(t, `(^|\r|K)returned: event  \(\)\n`, c.err.String(), "the bar is out of the way")
+		assert.NotContains(t, c.out.String(), "\r")
+		assert.Contains(t, c.out.String(), "sent 4  confirmed 4 ")
+	}
 }

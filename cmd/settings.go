@@ -32,6 +32,9 @@ func (a *App) settle(flags *pflag.FlagSet) error {
 	if a.global.logFormat != "text" && a.global.logFormat != "json" {
 		return fmt.Errorf("--log-format %q: want text or json", a.global.logFormat)
 	}
+	if flags.Changed("url") && a.global.url == "" { // as from an unset variable; another broker is not what was meant
+		return errors.New("--url is empty: want amqp://user:password@host:5672/vhost")
+	}
 	if a.global.quiet && a.global.verbose {
 		return errors.New("--quiet and --verbose exclude each other")
 	}

@@ -219,7 +219,7 @@ func TestProfileMistakes(t *testing.T) {
 func TestBrokenURLsKeepTheirPassword(t *testing.T) {
 	t.Parallel()
 	urls := []string{
-		"http://guest:sEcret@localhost/", "guest:sEcret@localhost",
+		"http://guest:sEcret@localhost/", "guest:sEcret@localhost", "amqp:/guest:sEcret@localhost", "amqp://guest:123/sEcret@localhost/",
 		"amqp://guest:sEc%ret@localhost/", "amqp://guest:sEc ret@localhost/", "amqp://guest:sEc/ret@localhost/", "amqp://guest:sEc?ret@localhost/",
 		"amqp://guest:sEc#ret@localhost/", "amqp://guest:sEc[ret@localhost/", "amqp://guest:sEcret@localhost:port/", "amqp://guest:sEcret@[::1/",
 		"amqp://guest:sEcret@localhost/?heartbeat=often", "amqp://guest:sEcret@localhost/?heartbeat=-1", "amqp://guest:sEcret@localhost/?auth_mechanism=NONE",

@@ -52,7 +52,7 @@ func newStage(t *testing.T, how string) *stage {
 }
 
 // run runs the demo and sees that it leaves nothing behind.
-func (s *stage) run(t *testing.T, ctx context.Context) (demo.Report, error) {
+func (s *stage) run(ctx context.Context, t *testing.T) (demo.Report, error) {
 	t.Helper()
 	report, err := demo.Run(ctx, s.config)
 	prefix := regexp.MustCompile(`begins with "(demo-\w+\.)"`).FindStringSubmatch(s.screen.String())
@@ -100,7 +100,7 @@ func failing(r demo.Report) []string {
 func TestLedgerHolds(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, "all is well")
-	report, err := s.run(t, t.Context())
+	report, err := s.run(t.Context(), t)
 	require.NoError(t, err)
 	assert.True(t, report.Holds)
 	assert.Empty(t, failing(report))
@@ -133,7 +133,7 @@ func TestLedgerDoesNotHold(t *testing.T) {
 	for how, want := range tests {
 		t.Run(how, func(t *testing.T) {
 			t.Parallel()
-			report, err := newStage(t, how).run(t, t.Context())
+			report, err := newStage(t, how).run(t.Context(), t)
 			require.NoError(t, err)
 			assert.False(t, report.Holds)
 			assert.Equal(t, want, failing(report))
@@ -143,7 +143,7 @@ func TestLedgerDoesNotHold(t *testing.T) {
 
 func TestDuplicatesAreCountedAndNoLoss(t *testing.T) {
 	t.Parallel()
-	report, err := newStage(t, "broadcast gets one twice").run(t, t.Context())
+	report, err := newStage(t, "broadcast gets one twice").run(t.Context(), t)
 	require.NoError(t, err)
 	assert.True(t, report.Holds, "delivery is at least once")
 	assert.Equal(t, 1, report.Account.Consumers[2].Extra)
@@ -161,7 +161,7 @@ func TestProcessesThatFail(t *testing.T) {
 	for how, want := range tests {
 		t.Run(how, func(t *testing.T) {
 			t.Parallel()
-			report, err := newStage(t, how).run(t, t.Context())
+			report, err := newStage(t, how).run(t.Context(), t)
 			require.ErrorContains(t, err, want)
 			assert.False(t, report.Holds)
 		})
@@ -170,7 +170,7 @@ func TestProcessesThatFail(t *testing.T) {
 		t.Parallel()
 		s := newStage(t, "")
 		s.config.Executable = filepath.Join(t.TempDir(), "missing")
-		_, err := s.run(t, t.Context())
+		_, err := s.run(t.Context(), t)
 		require.ErrorIs(t, err, os.ErrNotExist)
 		require.ErrorContains(t, err, "start worker-1: ")
 	})
@@ -179,7 +179,7 @@ func TestProcessesThatFail(t *testing.T) {
 // A process that does not stop when told to is killed in the end.
 func TestProcessThatDoesNotStop(t *testing.T) {
 	t.Parallel()
-	report, err := newStage(t, "email does not stop").run(t, t.Context())
+	report, err := newStage(t, "email does not stop").run(t.Context(), t)
 	require.NoError(t, err)
 	assert.True(t, report.Holds)
 }
@@ -198,7 +198,7 @@ func TestInterrupted(t *testing.T) {
 				defer interrupt()
 				assert.Eventually(t, func() bool { return strings.Contains(s.screen.String(), moment) }, patience, tick)
 			}()
-			report, err := s.run(t, ctx)
+			report, err := s.run(ctx, t)
 			<-watched
 			require.ErrorIs(t, err, context.Canceled)
 			assert.False(t, report.Holds)
@@ -235,7 +235,7 @@ func TestLiveTable(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, "all is well")
 	s.config.Live = true
-	_, err := s.run(t, t.Context())
+	_, err := s.run(t.Context(), t)
 	require.NoError(t, err)
 	shown := s.screen.String()
 	assert.Regexp(t, `\x1b\[8A\x1b\[J`, shown, "eight lines are drawn anew")
