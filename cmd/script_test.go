@@ -274,27 +274,35 @@ func ended(ts *testscript.TestScript, neg bool, args []string) {
 	checkExit(ts, args[1], p.err)
 }
 
-// messages waits until a queue holds so many messages that no worker has: messages QUEUE N. With !
-// there must be no such queue: ! messages QUEUE
+// messages waits until a queue holds so many messages that no worker has, or at least so many:
+// messages QUEUE N, messages QUEUE N+. With ! there must be no such queue: ! messages QUEUE
 func messages(ts *testscript.TestScript, neg bool, args []string) {
-	if neg && len(args) != 1 || !neg && len(args) != 2 {
-		ts.Fatalf("usage: messages QUEUE N, or ! messages QUEUE")
+	switch {
+	case neg && len(args) == 1:
+		if inspectQueue(ts, args[0]).Exists {
+			ts.Fatalf("queue %s is there", args[0])
+		}
+		return
+	case neg || len(args) != 2:
+		ts.Fatalf("usage: messages QUEUE N, messages QUEUE N+, or ! messages QUEUE")
 	}
-	queue := topology.Resources{Queues: []topology.QueueDef{{Name: args[0]}}}
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
+	number, more := strings.CutSuffix(args[1], "+")
+	want, err := strconv.Atoi(number)
+	ts.Check(err)
 	var state topology.State
 	eventually(ts, func() bool {
-		states, err := queue.Inspect(ctx, broker(ts))
-		ts.Check(err)
-		state = states[0]
-		if neg {
-			return !state.Exists
-		}
-		return state.Exists && strconv.Itoa(state.Messages) == args[1]
-	}, func() string {
-		return fmt.Sprintf("queue %s: there: %v, messages: %d", args[0], state.Exists, state.Messages)
-	})
+		state = inspectQueue(ts, args[0])
+		return state.Exists && (state.Messages == want || more && state.Messages > want)
+	}, func() string { return fmt.Sprintf("%+v", state) })
+}
+
+func inspectQueue(ts *testscript.TestScript, name string) topology.State {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	queue := topology.Resources{Queues: []topology.QueueDef{{Name: name}}}
+	states, err := queue.Inspect(ctx, broker(ts))
+	ts.Check(err)
+	return states[0]
 }
 
 func broker(ts *testscript.TestScript) *session.Session {

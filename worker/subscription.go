@@ -206,6 +206,7 @@ const (
 	giveBackAtOnce = 16
 	giveBackEvery  = 10 * time.Millisecond
 	linger         = 50 * time.Millisecond
+	lingerLonger   = 500 * time.Millisecond // where many were given back before them
 	// patience is how long running handlers may take before the events behind them are given
 	// back one by one. Where they are faster, the end of the channel gives back all at once.
 	patience = 100 * time.Millisecond
@@ -222,15 +223,17 @@ func (sub *subscription) giveBack() {
 		return
 	}
 	_ = sub.acks.flush()
+	moment := linger
 	select {
 	case <-sub.ended:
 	case <-time.After(patience):
 		sub.requeueUnstarted()
+		moment = lingerLonger
 	}
 	_ = sub.drain()
 	_ = sub.acks.flush()
 	select {
-	case <-time.After(linger):
+	case <-time.After(moment):
 	case <-sub.session.Done():
 	}
 }
