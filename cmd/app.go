@@ -82,7 +82,8 @@ func quit(s os.Signal) {
 	if self, err := os.FindProcess(os.Getpid()); err != nil || self.Signal(s) != nil {
 		os.Exit(exitFailed)
 	}
-	select {}
+	<-time.After(time.Second) // it does nothing where it was ignored from the start, as SIGINT is behind an &
+	os.Exit(exitFailed)
 }
 
 // Run runs one command line on an App and returns the exit code.
