@@ -29,7 +29,8 @@ const (
 
 	publishRate   = 600                  // events per second, so that a person can follow
 	workerLatency = 6 * time.Millisecond // so that the workers are busy when one is killed
-	patience      = 25 * time.Second     // for the effects, from the first publish on
+	patience      = 8 * time.Second      // without a new effect, before the demo gives up
+	longest       = 2 * time.Minute      // for all of it, on the slowest machine
 	cleanUpLimit  = 10 * time.Second
 	strayEvents   = 5 // that the stray worker of the broken mode loses
 )
@@ -201,8 +202,12 @@ func (r *run) consumer(consumer, name string, args ...string) {
 func (r *run) publishAndKill(ctx context.Context) error {
 	r.began = time.Now()
 	r.screen.say("Publishing %d orders; %s is killed (SIGKILL) in the middle.", len(r.ids), victim)
-	ctx, cancel := context.WithTimeoutCause(ctx, patience, errPatience)
+	ctx, cancel := context.WithTimeoutCause(ctx, longest, errPatience)
 	defer cancel()
+	ctx, giveUp := context.WithCancelCause(ctx)
+	stalled := time.AfterFunc(patience, func() { giveUp(errPatience) })
+	defer stalled.Stop()
+	effects := 0
 	publish, outcomes, err := r.startPublish(ctx)
 	if err != nil {
 		return err
@@ -219,11 +224,15 @@ func (r *run) publishAndKill(ctx context.Context) error {
 			if context.Cause(ctx) != errPatience { //nolint:errorlint // the very cause set above
 				return context.Cause(ctx)
 			}
-			r.screen.say("Gave up waiting after %v.", patience)
+			r.screen.say("Gave up waiting: nothing more came for %v.", patience)
 			return r.readOutcomes(outcomes)
 		}
 		if publish.ended() && publish.failure() != nil {
 			break // what it did not send nobody will get
+		}
+		if n := r.effects(); n > effects {
+			effects = n
+			stalled.Reset(patience)
 		}
 		r.screen.draw()
 		if n, _ := r.ledger.Done(queue); !killed && n >= len(r.ids)/3 {
@@ -266,6 +275,15 @@ func (r *run) done(publish *child) bool {
 		}
 	}
 	return true
+}
+
+// effects counts the events with an effect over all consumers.
+func (r *run) effects() (n int) {
+	for _, name := range []string{"email", "analytics", "broadcast", queue} {
+		distinct, _ := r.ledger.Done(name)
+		n += distinct
+	}
+	return n
 }
 
 func (r *run) readOutcomes(path string) error {
