@@ -31,7 +31,7 @@ const (
 	workerLatency = 6 * time.Millisecond // so that the workers are busy when one is killed
 	patience      = 8 * time.Second      // without a new effect, before the demo gives up
 	longest       = 2 * time.Minute      // for all of it, on the slowest machine
-	cleanUpLimit  = 10 * time.Second
+	cleanUpLimit  = 30 * time.Second
 	strayEvents   = 5 // that the stray worker of the broken mode loses
 )
 
