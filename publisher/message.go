@@ -3,7 +3,9 @@ package publisher
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
+	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
 
@@ -23,6 +25,9 @@ const (
 // Message is one event and where it goes.
 type Message struct {
 	Event event.Event
+	// Raw is a message that goes out as it is, instead of Event: one that was consumed and is
+	// passed on, or one that is no event at all.
+	Raw *Raw
 	// To is the exchange and the routing key.
 	To Destination
 	// Headers go out beside the event's own. Their names must not begin with "ce-", "evdemo-"
@@ -30,6 +35,18 @@ type Message struct {
 	// AMQP 0-9-1 knows: bool, integers, floats, string, []byte, time.Time, nil, []any and
 	// map[string]any of those.
 	Headers map[string]any
+}
+
+// Raw is a message as the broker has it. It may be no event, and none of its headers are reserved. It
+// is published persistent; the user id of whoever published it first is not passed on, since the
+// broker takes no other user's.
+type Raw struct {
+	event.Message
+	ReplyTo  string
+	Priority uint8
+	// Expiration is how long the message may wait in a queue, 0 for ever. The broker counts whole
+	// milliseconds, and takes a message out only once it is at the queue's head.
+	Expiration time.Duration
 }
 
 // Destination is an exchange and a routing key.
@@ -56,21 +73,61 @@ func (d Destination) String() string {
 // encode puts a message into the client's form and finds what the wire would choke on: the
 // client closes the whole connection when it meets a string that is too long.
 func encode(m Message, sequence int64) (amqp.Publishing, error) {
+	wire, err := m.wire()
+	if err == nil {
+		err = addHeaders(wire.Headers, m.Headers)
+	}
+	if err == nil && (len(m.To.Exchange) > maxShortString || len(m.To.RoutingKey) > maxShortString) {
+		err = fmt.Errorf("exchange and routing key hold at most %d bytes each", maxShortString)
+	}
+	if err != nil {
+		return amqp.Publishing{}, fmt.Errorf("%w: event %s: %w", ErrInvalid, m.ID(), err)
+	}
+	wire.Headers[headerSequence] = sequence
+	return wire, nil
+}
+
+// ID is the event's id, or the message id of a raw message.
+func (m Message) ID() string {
+	if m.Raw != nil {
+		return m.Raw.MessageID
+	}
+	return m.Event.ID
+}
+
+// wire is the message without headers beside its own, in a table that is the caller's.
+func (m Message) wire() (amqp.Publishing, error) {
+	if m.Raw != nil {
+		return m.Raw.wire()
+	}
 	if err := m.Event.Validate(); err != nil {
-		return amqp.Publishing{}, fmt.Errorf("%w: %w", ErrInvalid, err)
+		return amqp.Publishing{}, err
 	}
-	encoded := m.Event.Encode()
-	headers := amqp.Table(encoded.Headers)
-	if err := addHeaders(headers, m.Headers); err != nil {
-		return amqp.Publishing{}, fmt.Errorf("%w: event %s: %w", ErrInvalid, m.Event.ID, err)
+	return publishing(m.Event.Encode()), nil
+}
+
+func (r *Raw) wire() (amqp.Publishing, error) {
+	m := r.Message
+	m.Headers = make(map[string]any, len(r.Headers)+1)
+	for name, value := range r.Headers {
+		m.Headers[name] = wireValue(value)
 	}
-	headers[headerSequence] = sequence
-	if len(m.To.Exchange) > maxShortString || len(m.To.RoutingKey) > maxShortString {
-		return amqp.Publishing{}, fmt.Errorf("%w: event %s: exchange and routing key hold at most %d bytes each",
-			ErrInvalid, m.Event.ID, maxShortString)
+	wire := publishing(m)
+	wire.ReplyTo, wire.Priority = r.ReplyTo, r.Priority
+	if r.Expiration > 0 {
+		wire.Expiration = strconv.FormatInt(max(r.Expiration.Milliseconds(), 1), 10)
 	}
+	for _, text := range []string{wire.ContentType, wire.ContentEncoding, wire.CorrelationId, wire.MessageId, wire.Type, wire.AppId, wire.ReplyTo} {
+		if len(text) > maxShortString {
+			return wire, fmt.Errorf("property %.40q... has more than %d bytes", text, maxShortString)
+		}
+	}
+	return wire, wire.Headers.Validate()
+}
+
+func publishing(encoded event.Message) amqp.Publishing {
 	return amqp.Publishing{
-		Headers:         headers,
+		Headers:         encoded.Headers,
 		ContentType:     encoded.ContentType,
 		ContentEncoding: encoded.ContentEncoding,
 		DeliveryMode:    amqp.Persistent,
@@ -80,7 +137,7 @@ func encode(m Message, sequence int64) (amqp.Publishing, error) {
 		Type:            encoded.Type,
 		AppId:           encoded.AppID,
 		Body:            encoded.Body,
-	}, nil
+	}
 }
 
 // CheckHeaderName tells whether a message may carry a header of this name; see Message.Headers.

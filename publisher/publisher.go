@@ -11,6 +11,7 @@ import (
 	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
+	"go.opentelemetry.io/otel/trace"
 	"golang.org/x/sync/semaphore"
 
 	"github.com/evdemo/evdemo/internal/session"
@@ -48,6 +49,14 @@ type Config struct {
 	Declare topology.Resources
 	// Logger receives connection changes and refusals. Default: nothing is logged.
 	Logger *slog.Logger
+	// TracerProvider gives each event a producer span "send DESTINATION" from Send to its outcome,
+	// under the semantic conventions of OpenTelemetry for messaging on RabbitMQ. Its parent is the
+	// span in Send's context, else the one that the event's extension traceparent names. The event
+	// that goes out names the new span there; the caller's does not change. Every outcome but
+	// Confirmed is an error, and its error.type; that of an event which was not accepted is invalid,
+	// closed, cancelled or timeout. The span ends before done is called, so its processor should not
+	// wait for anything. A raw message goes out as it is, and gets no span. Default: no tracing.
+	TracerProvider trace.TracerProvider
 }
 
 func (c Config) withDefaults() (Config, error) {
@@ -87,6 +96,7 @@ type Publisher struct {
 	queue    chan *pending       // accepted, not yet on the wire; never holds more than slots does
 	sequence atomic.Int64
 	counts   counters
+	tracer   trace.Tracer // nil where nothing is traced
 
 	mu     sync.RWMutex // held for reading while an event is put into queue
 	closed bool
@@ -110,7 +120,11 @@ type pending struct {
 // window bounds them.
 func weigh(m Message) int64 {
 	const light = 64 << 10
-	if size := int64(len(m.Event.Data)); size > light {
+	size := int64(len(m.Event.Data))
+	if m.Raw != nil {
+		size = int64(len(m.Raw.Body))
+	}
+	if size > light {
 		return min(size, maxHeavyBytes)
 	}
 	return 0
@@ -140,6 +154,7 @@ func Open(ctx context.Context, config Config) (*Publisher, error) {
 		heavy:   semaphore.NewWeighted(maxHeavyBytes),
 		queue:   make(chan *pending, config.Window),
 		stopped: make(chan struct{}),
+		tracer:  config.tracer(),
 	}
 	var running, aborted context.Context
 	running, p.stop = context.WithCancel(context.WithoutCancel(ctx))
@@ -163,9 +178,9 @@ func (p *Publisher) Publish(ctx context.Context, m Message) error {
 		if r.Outcome == Confirmed {
 			return nil
 		}
-		return &OutcomeError{ID: m.Event.ID, Outcome: r.Outcome, Err: r.Err}
+		return &OutcomeError{ID: m.ID(), Outcome: r.Outcome, Err: r.Err}
 	case <-ctx.Done():
-		return &OutcomeError{ID: m.Event.ID, Outcome: Unknown, Err: ctx.Err()}
+		return &OutcomeError{ID: m.ID(), Outcome: Unknown, Err: ctx.Err()}
 	}
 }
 
@@ -175,6 +190,13 @@ func (p *Publisher) Publish(ctx context.Context, m Message) error {
 // done is not called: ErrInvalid, ErrClosed, or the context's error where the window stayed
 // full. The message, its headers and the event's data must not be changed before done is called.
 func (p *Publisher) Send(ctx context.Context, m Message, done func(Result)) error {
+	if p.tracer != nil && m.Raw == nil {
+		return p.sendTraced(ctx, m, done)
+	}
+	return p.send(ctx, m, done)
+}
+
+func (p *Publisher) send(ctx context.Context, m Message, done func(Result)) error {
 	wire, err := encode(m, p.sequence.Add(1))
 	if err != nil {
 		return err

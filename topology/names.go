@@ -1,6 +1,9 @@
 package topology
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // EventsExchange is the fanout exchange every topic is bound to. Whoever binds a queue to it
 // sees the events of all topics. [Spec.WithPrefix] renames it along with everything else.
@@ -20,6 +23,16 @@ func GroupQueue(topic, group string) string { return topic + "." + group }
 
 // DeadLetterQueue is the name of the queue that holds the dead letters of queue: "payments.dlq".
 func DeadLetterQueue(queue string) string { return queue + deadLetterSuffix }
+
+// WorkQueue is the queue whose dead letters deadLetterQueue holds: "payments" of "payments.dlq". It is
+// empty where the name is not that of a dead-letter queue.
+func WorkQueue(deadLetterQueue string) string {
+	queue, ok := strings.CutSuffix(deadLetterQueue, deadLetterSuffix)
+	if !ok {
+		return ""
+	}
+	return queue
+}
 
 // LogStream is the name of the stream that keeps the events of a topic: "orders.log".
 func LogStream(topic string) string { return topic + logSuffix }

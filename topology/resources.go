@@ -50,6 +50,12 @@ func (q QueueDef) Type() string {
 	return name
 }
 
+// SingleActive tells whether the queue lets one consumer at a time have events.
+func (q QueueDef) SingleActive() bool {
+	single, _ := q.Arguments[argSingleActive].(bool)
+	return single
+}
+
 // Binding sends what reaches the exchange Source on to Destination. The routing key is empty.
 type Binding struct {
 	Source      string `json:"source"`

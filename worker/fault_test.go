@@ -92,6 +92,7 @@ func TestFaultsOfTheBroker(t *testing.T) {
 	}{
 		{"it closes the connection", brokerClosesTheConnection},
 		{"memory alarm", memoryAlarm},
+		{"failures under a memory alarm", failsUnderAnAlarm},
 		{"it is killed and stays away for a while", brokerIsAway},
 	} {
 		t.Run(test.name, func(t *testing.T) { test.run(t, node) })

@@ -70,18 +70,36 @@ func declare(t *testing.T, url string, resources topology.Resources) {
 // fill publishes n events to a queue and gives their ids.
 func fill(t *testing.T, url, queue string, n int) []string {
 	t.Helper()
-	p, err := publisher.Open(t.Context(), publisher.Config{URLs: []string{url}})
-	require.NoError(t, err)
+	later := fillLater(t, url, queue, n)
+	later.send(t)
+	return later.ids
+}
+
+// filling are events that are still to be published.
+type filling struct {
+	ids  []string
+	send func(*testing.T)
+}
+
+func fillLater(t *testing.T, url, queue string, n int) filling {
+	t.Helper()
+	events := make([]event.Event, n)
 	ids := make([]string, n)
 	for i := range n {
 		e, err := event.New("order.created", "test", map[string]int{"n": i})
 		require.NoError(t, err)
-		ids[i] = e.ID
-		require.NoError(t, p.Send(t.Context(), publisher.Message{Event: e, To: publisher.ToQueue(queue)}, nil))
+		events[i], ids[i] = e, e.ID
 	}
-	require.NoError(t, p.Close(t.Context()))
-	require.Equal(t, int64(n), p.Stats().Confirmed)
-	return ids
+	return filling{ids: ids, send: func(t *testing.T) {
+		t.Helper()
+		p, err := publisher.Open(t.Context(), publisher.Config{URLs: []string{url}})
+		require.NoError(t, err)
+		for _, e := range events {
+			require.NoError(t, p.Send(t.Context(), publisher.Message{Event: e, To: publisher.ToQueue(queue)}, nil))
+		}
+		require.NoError(t, p.Close(t.Context()))
+		require.Equal(t, int64(n), p.Stats().Confirmed)
+	}}
 }
 
 // effects counts, by event id, what handlers did: the ledger of these tests.

@@ -4,16 +4,21 @@ import "sync/atomic"
 
 // Stats counts what a worker has done since it was started.
 type Stats struct {
-	// Delivered counts events given to the handler: Handled + Skipped + Failed +
-	// Requeued + those running.
+	// Delivered counts events that arrived: Handled + Skipped + Duplicates + Failed + Requeued +
+	// those running.
 	Delivered int64
 	// Handled counts those for which the handler returned nil.
 	Handled int64
 	// Skipped counts those that the handler skipped with ErrSkip.
 	Skipped int64
-	// Failed counts those for which it returned an error or panicked; each went back to its
-	// queue.
+	// Duplicates counts those that had been handled before; see [Dedup].
+	Duplicates int64
+	// Failed counts those for which the handler returned an error or panicked, and those that are
+	// no events: Retried + DeadLettered + those for which neither is confirmed.
 	Failed int64
+	// Retried counts failed events that wait in a retry tier, DeadLettered those that were
+	// dead-lettered: confirmed by the broker, both.
+	Retried, DeadLettered int64
 	// Requeued counts those that the handler gave back with ErrRequeue.
 	Requeued int64
 	// Redelivered counts delivered events that the broker had delivered before, to this or
@@ -29,7 +34,7 @@ type Stats struct {
 }
 
 type counters struct {
-	delivered, handled, skipped, failed, requeued, redelivered, foreign, late, reconnects atomic.Int64
+	delivered, handled, skipped, duplicates, failed, retried, deadLettered, requeued, redelivered, foreign, late, reconnects atomic.Int64
 }
 
 func (c *counters) arrived(d *Delivery) {
@@ -46,7 +51,8 @@ func (c *counters) arrived(d *Delivery) {
 func (w *Worker) Stats() Stats {
 	c := &w.counts
 	return Stats{
-		Delivered: c.delivered.Load(), Handled: c.handled.Load(), Skipped: c.skipped.Load(), Failed: c.failed.Load(),
+		Delivered: c.delivered.Load(), Handled: c.handled.Load(), Skipped: c.skipped.Load(), Duplicates: c.duplicates.Load(),
+		Failed: c.failed.Load(), Retried: c.retried.Load(), DeadLettered: c.deadLettered.Load(),
 		Requeued: c.requeued.Load(), Redelivered: c.redelivered.Load(), Foreign: c.foreign.Load(),
 		Late: c.late.Load(), Reconnects: c.reconnects.Load(),
 	}

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
@@ -20,16 +21,23 @@ const steady = 5 * time.Second
 // subscription is one consumer on one channel.
 type subscription struct {
 	*Worker
-	session    *session.Session
-	queue      string
+	session   *session.Session
+	queue     string
+	channel   *amqp.Channel
+	acks      *acks
+	intake    atomic.Pointer[intake]
+	changing  sync.Mutex // held while one consumer takes the place of another, and for their end
+	stopping  bool
+	closed    <-chan *amqp.Error
+	cancelled <-chan string // the broker has ended the consumer
+	loops     sync.WaitGroup
+	ended     chan struct{} // closed when the last loop has ended
+}
+
+// intake is one consumer.
+type intake struct {
 	tag        string
-	channel    *amqp.Channel
-	acks       *acks
 	deliveries <-chan amqp.Delivery
-	closed     <-chan *amqp.Error
-	cancelled  <-chan string // the broker has ended the consumer
-	loops      sync.WaitGroup
-	ended      chan struct{} // closed when the last loop has ended
 }
 
 // consume consumes over one session, with a new subscription each time the broker ends one.
@@ -99,8 +107,7 @@ func (w *Worker) subscribe(ctx context.Context, s *session.Session) (*subscripti
 		return nil, err
 	}
 	sub := &subscription{
-		Worker: w, session: s, channel: ch, queue: w.config.Queue, tag: shortString(w.config.ConnectionName),
-		ended: make(chan struct{}),
+		Worker: w, session: s, channel: ch, queue: w.config.Queue, ended: make(chan struct{}),
 	}
 	if err := sub.start(); err != nil {
 		_ = ch.Close()
@@ -122,17 +129,29 @@ func (sub *subscription) start() error {
 		}
 		sub.queue = q.Name
 	}
-	if err := ch.Qos(config.Prefetch, 0, false); err != nil {
-		return fmt.Errorf("set prefetch %d: %w", config.Prefetch, err)
-	}
 	sub.closed = ch.NotifyClose(make(chan *amqp.Error, 1))
 	sub.cancelled = ch.NotifyCancel(make(chan string, 1))
 	sub.acks = newAcks(ch, config.Prefetch, min(max(config.Prefetch/2, 1), maxAckBatch), config.AckInterval)
-	var err error
-	sub.deliveries, err = ch.Consume(sub.queue, sub.tag, false, false, false, false, nil)
+	if sub.isolates() {
+		return sub.take(shortString("first "+config.ConnectionName), 1)
+	}
+	return sub.takeAll()
+}
+
+func (sub *subscription) takeAll() error {
+	return sub.take(shortString(sub.config.ConnectionName), sub.config.Prefetch)
+}
+
+// take starts a consumer, from which everything comes from now on.
+func (sub *subscription) take(tag string, prefetch int) error {
+	if err := sub.channel.Qos(prefetch, 0, false); err != nil {
+		return fmt.Errorf("set prefetch %d: %w", prefetch, err)
+	}
+	deliveries, err := sub.channel.Consume(sub.queue, tag, false, false, false, false, nil)
 	if err != nil {
 		return fmt.Errorf("consume from %s: %w", sub.queue, err)
 	}
+	sub.intake.Store(&intake{tag, deliveries})
 	return nil
 }
 
@@ -157,11 +176,7 @@ func (w *Worker) noteSubscribed() {
 // ended, whose channel stays open for their acknowledgements. At the end of ctx they are waited
 // for.
 func (sub *subscription) run(ctx context.Context) error {
-	for range sub.config.Concurrency {
-		sub.loops.Add(1)
-		sub.handlers.Add(1)
-		go sub.loop(ctx)
-	}
+	sub.startLoop(ctx, sub.lead)
 	go func() { // ends with the last loop
 		defer close(sub.ended)
 		sub.loops.Wait()
@@ -217,7 +232,10 @@ const (
 // nothing to give back.
 func (sub *subscription) giveBack() {
 	silent := time.AfterFunc(answerLimit, sub.session.Abort)
-	err := sub.channel.Cancel(sub.tag, false)
+	sub.changing.Lock()
+	sub.stopping = true
+	err := sub.channel.Cancel(sub.intake.Load().tag, false)
+	sub.changing.Unlock()
 	silent.Stop()
 	if err != nil || sub.channel.IsClosed() {
 		return
@@ -241,7 +259,7 @@ func (sub *subscription) giveBack() {
 // requeueUnstarted gives back one by one what the broker has sent ahead.
 func (sub *subscription) requeueUnstarted() {
 	given := 0
-	for m := range sub.deliveries {
+	for m := range sub.intake.Load().deliveries {
 		if sub.acks.requeue(m.DeliveryTag) != nil {
 			return
 		}
@@ -251,23 +269,48 @@ func (sub *subscription) requeueUnstarted() {
 	}
 }
 
-// loop handles one event after the other, in one of the worker's slots.
-func (sub *subscription) loop(ctx context.Context) {
-	defer sub.handlers.Done()
-	defer sub.loops.Done()
-	select {
-	case sub.slots <- struct{}{}: // waits where handlers of a lost connection still run
-	case <-ctx.Done():
-		return
+// startLoop runs a loop in one of the worker's slots.
+func (sub *subscription) startLoop(ctx context.Context, loop func(context.Context)) {
+	sub.handlers.Add(1)
+	sub.loops.Go(func() {
+		defer sub.handlers.Done()
+		select {
+		case sub.slots <- struct{}{}: // waits where handlers of a lost connection still run
+		case <-ctx.Done():
+			return
+		}
+		defer func() { <-sub.slots }()
+		loop(ctx)
+	})
+}
+
+// lead is the first loop. It starts the others once the broker may send ahead.
+func (sub *subscription) lead(ctx context.Context) {
+	var first *amqp.Delivery
+	if sub.isolates() {
+		var ok bool
+		if first, ok = sub.openUp(ctx); !ok {
+			return
+		}
 	}
-	defer func() { <-sub.slots }()
+	for range sub.config.Concurrency - 1 {
+		sub.startLoop(ctx, sub.loop)
+	}
+	if first != nil {
+		sub.handleOne(ctx, first)
+	}
+	sub.loop(ctx)
+}
+
+// loop handles one event after the other.
+func (sub *subscription) loop(ctx context.Context) {
 	for sub.takeTicket(ctx) {
 		m, ok := sub.receive(ctx)
 		if !ok {
 			sub.returnTicket()
 			return
 		}
-		sub.handleOne(&m)
+		sub.handleOne(ctx, &m)
 	}
 }
 
@@ -294,31 +337,54 @@ func (sub *subscription) receive(ctx context.Context) (m amqp.Delivery, ok bool)
 	if ctx.Err() != nil {
 		return m, false
 	}
+	deliveries := sub.intake.Load().deliveries
 	select {
-	case m, ok = <-sub.deliveries: // the usual case under load, cheaper than the select below
+	case m, ok = <-deliveries: // the usual case under load, cheaper than the select below
 		return m, ok
 	default:
 	}
 	select {
-	case m, ok = <-sub.deliveries:
+	case m, ok = <-deliveries:
 		return m, ok
 	case <-ctx.Done():
 		return m, false
 	}
 }
 
-func (sub *subscription) handleOne(m *amqp.Delivery) {
-	sub.inHand.Add(1)
+func (sub *subscription) handleOne(ctx context.Context, m *amqp.Delivery) {
 	d := decode(sub.queue, m)
+	if !d.notBefore.IsZero() && sub.wait(ctx, d) {
+		sub.returnTicket()
+		return
+	}
+	sub.inHand.Add(1)
 	sub.counts.arrived(d)
-	err := call(sub.handling, sub.handle, d)
-	sub.settle(m.DeliveryTag, d, err)
+	var err error
+	if d.Foreign != nil && !sub.config.AcceptRaw {
+		err = fmt.Errorf("message is no event: %w", d.Foreign)
+	} else {
+		err = sub.call(sub.handling, d) //nolint:contextcheck // handlers go on when the worker is told to stop
+	}
+	sub.settle(ctx, d, err)
 	sub.touch()
 	sub.inHand.Add(-1)
 }
 
+// wait sends an event back to wait whose time has not come yet.
+func (sub *subscription) wait(ctx context.Context, d *Delivery) bool {
+	now := time.Now()
+	left := d.notBefore.Sub(now)
+	if left <= 0 || len(sub.policy.tiers) == 0 {
+		return false
+	}
+	v := sub.policy.waitAtLeast(left, now)
+	sub.pass(ctx, d, v, d.waitingHeaders(v))
+	return true
+}
+
 // settle does with a delivery what its handler's result asks for.
-func (sub *subscription) settle(tag uint64, d *Delivery, err error) {
+func (sub *subscription) settle(ctx context.Context, d *Delivery, err error) {
+	tag := d.message.DeliveryTag
 	switch {
 	case err == nil:
 		sub.ack(tag)
@@ -329,15 +395,14 @@ func (sub *subscription) settle(tag uint64, d *Delivery, err error) {
 	case errors.Is(err, ErrSkip):
 		sub.counts.skipped.Add(1)
 		sub.ack(tag)
-	case errors.Is(err, ErrRequeue):
+	case errors.Is(err, ErrDuplicate):
+		sub.counts.duplicates.Add(1)
+		sub.ack(tag)
+	case errors.Is(err, ErrRequeue), sub.handling.Err() != nil: // the latter: the drain timeout has passed
 		sub.counts.requeued.Add(1)
 		_ = sub.acks.requeue(tag) // on a lost connection the broker does it by itself
 	default:
-		sub.counts.failed.Add(1)
-		sub.config.Logger.Warn("handler failed; the event goes back to its queue",
-			slog.String("id", d.Event.ID), slog.String("type", d.Event.Type), slog.String("queue", d.Queue),
-			slog.Int("attempt", d.Attempt), slog.Any("error", err))
-		_ = sub.acks.requeue(tag)
+		sub.fail(ctx, d, err)
 	}
 	sub.returnTicket()
 }

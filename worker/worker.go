@@ -52,6 +52,20 @@ type Config struct {
 	// Topic is the topic to listen to. What is published while the listener is not connected is
 	// not seen; each such gap is logged.
 	Topic string
+	// Name is the worker's in the headers of events that it gives up. Default: ConnectionName.
+	Name string
+	// Retry is the schedule of delays between attempts at an event that has failed; the last is
+	// used for all further attempts. Each has a retry tier, which Declare should declare: see
+	// topology.Spec.QueueResources. Delays are spread over the second half of each, so that what
+	// failed together does not come back together. Default: topology.DefaultRetry; empty but not
+	// nil means no retry. A listener does not retry.
+	Retry []time.Duration
+	// MaxAttempts at one event before it is dead-lettered. Default topology.DefaultMaxAttempts.
+	MaxAttempts int
+	// AcceptRaw hands messages that cannot be read as events to the handler, see
+	// Delivery.Foreign. Default: they are dead-lettered with the reason invalid. A listener gets
+	// them in any case.
+	AcceptRaw bool
 	// Concurrency is how many handlers run at a time. Default 1.
 	Concurrency int
 	// Prefetch is how many events the broker may send ahead of their acknowledgement, 1 to
@@ -82,6 +96,11 @@ func (c Config) withDefaults() (Config, error) {
 	setDefault(&c.Prefetch, min(max(DefaultPrefetch, 2*c.Concurrency), maxPrefetch))
 	setDefault(&c.AckInterval, DefaultAckInterval)
 	setDefault(&c.DrainTimeout, DefaultDrainTimeout)
+	setDefault(&c.Name, c.ConnectionName)
+	setDefault(&c.MaxAttempts, topology.DefaultMaxAttempts)
+	if c.Retry == nil {
+		c.Retry = topology.DefaultRetry()
+	}
 	setDefault(&c.Logger, slog.New(slog.DiscardHandler))
 	var errs []error
 	if (c.Queue == "") == (c.Topic == "") {
@@ -92,6 +111,14 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.Prefetch < 1 || c.Prefetch > maxPrefetch {
 		errs = append(errs, fmt.Errorf("prefetch %d is not within 1 to %d", c.Prefetch, maxPrefetch))
+	}
+	if c.MaxAttempts < 1 {
+		errs = append(errs, fmt.Errorf("max attempts %d is less than 1", c.MaxAttempts))
+	}
+	for _, delay := range c.Retry {
+		if delay < time.Millisecond {
+			errs = append(errs, fmt.Errorf("retry delay %v is less than 1ms", delay))
+		}
 	}
 	if c.Limit < 0 {
 		errs = append(errs, fmt.Errorf("limit %d is negative", c.Limit))
@@ -117,16 +144,18 @@ func (c Config) session() session.Config {
 // Worker consumes from one queue or topic. Make it with New and run it once.
 type Worker struct {
 	config Config
-	handle Handler
+	call   Handler
 	counts counters
+	policy *policy
+	passer *passer
 
 	handling context.Context // what handlers get; ends with the drain timeout
 	giveUp   context.CancelFunc
 	stop     context.CancelCauseFunc // ends Run as the end of its context does
 
-	slots    chan struct{} // one per running handler
-	tickets  chan struct{} // one per event that may still be started; nil without a limit
-	handlers sync.WaitGroup
+	slots    chan struct{}  // one per running handler
+	tickets  chan struct{}  // one per event that may still be started; nil without a limit
+	handlers sync.WaitGroup // running handlers, and failed events that are being passed on
 
 	drainOnce sync.Once
 	drained   error
@@ -153,10 +182,16 @@ func New(config Config, handle Handler) (*Worker, error) {
 	if err != nil {
 		return nil, fmt.Errorf("new worker: %w", err)
 	}
+	if config.Topic != "" {
+		config.AcceptRaw = true
+	}
 	if config.Limit > 0 { // more than the limit would only be given back
 		config.Prefetch = min(config.Prefetch, config.Limit)
 	}
-	w := &Worker{config: config, handle: handle, slots: make(chan struct{}, config.Concurrency)}
+	w := &Worker{
+		config: config, call: Recover()(handle), slots: make(chan struct{}, config.Concurrency),
+		policy: newPolicy(config.Queue, config.Retry, config.MaxAttempts), passer: newPasser(config),
+	}
 	if config.Limit > 0 {
 		w.tickets = make(chan struct{}, config.Limit)
 		for range config.Limit {
@@ -205,6 +240,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	if drained := w.drain(); err == nil {
 		err = drained
 	}
+	w.passer.close(ctx)
 	if err != nil {
 		return fmt.Errorf("run worker: %w", err)
 	}
@@ -257,6 +293,9 @@ func (w *Worker) watchIdle(ctx context.Context) {
 		timer.Reset(left)
 	}
 }
+
+// Ready tells whether the worker is connected and consuming.
+func (w *Worker) Ready() bool { return w.subscribed.Load() }
 
 // touch notes that something happened, where an idle timeout cares.
 func (w *Worker) touch() {

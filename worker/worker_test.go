@@ -91,34 +91,6 @@ func TestListenersAllGetEverything(t *testing.T) {
 	require.NoError(t, p.Close(t.Context()))
 }
 
-func TestFailedEventsComeAgainAndEndInTheDeadLetterQueue(t *testing.T) {
-	t.Parallel()
-	url := brokertest.URL(t)
-	q, _ := queue(t, url)
-	ids := fill(t, url, q, 10)
-	done := newEffects()
-	var attempts atomic.Int64
-	w := start(t, worker.Config{URLs: []string{url}, Queue: q}, func(ctx context.Context, d *worker.Delivery) error {
-		switch {
-		case d.Event.ID == ids[3]: // poison
-			attempts.Add(1)
-			return errors.New("always fails")
-		case d.Event.ID == ids[5] && d.Attempt == 1:
-			panic("fails once")
-		}
-		assert.Equal(t, d.Redelivered, d.Attempt > 1)
-		return done.handle(ctx, d)
-	})
-	ch := channel(t, url)
-	eventually(t, func() bool { return done.distinct() == 9 && depth(t, ch, topology.DeadLetterQueue(q)) == 1 }, "the others handled, the poison in the dead-letter queue")
-	require.NoError(t, w.end())
-	assert.Equal(t, int64(topology.DeliveryLimit), attempts.Load()-1, "one delivery, and the limit of redeliveries")
-	assert.Equal(t, attempts.Load()+1, w.Stats().Failed)
-	m, _, err := ch.Get(topology.DeadLetterQueue(q), true)
-	require.NoError(t, err)
-	assert.Equal(t, ids[3], m.MessageId)
-}
-
 func TestStopDrains(t *testing.T) {
 	t.Parallel()
 	url := brokertest.URL(t)
@@ -245,7 +217,7 @@ func TestForeignMessages(t *testing.T) {
 		require.NoError(t, ch.Publish("", q, false, false, m))
 	}
 	var got []*worker.Delivery
-	w := start(t, worker.Config{URLs: []string{url}, Queue: q, Limit: len(messages)}, func(_ context.Context, d *worker.Delivery) error {
+	w := start(t, worker.Config{URLs: []string{url}, Queue: q, Limit: len(messages), AcceptRaw: true}, func(_ context.Context, d *worker.Delivery) error {
 		got = append(got, d)
 		return nil
 	})

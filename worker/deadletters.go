@@ -1,0 +1,384 @@
+package worker
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	amqp "github.com/rabbitmq/amqp091-go"
+
+	"github.com/evdemo/evdemo/internal/session"
+	"github.com/evdemo/evdemo/publisher"
+)
+
+const (
+	// letterWindow is how many dead letters the broker sends ahead. It bounds the memory that a visit
+	// takes, together with the size of the letters.
+	letterWindow = 500
+	// letterSilence is how long the next letter may take before a visit looks whether there is one.
+	letterSilence = 2 * time.Second
+	// visitEnd bounds the wait for outcomes once a visit was stopped.
+	visitEnd = 10 * time.Second
+)
+
+// DeadLetters visits the dead letters of queues. URLs are needed; everything else has a useful zero
+// value. It may be used by several goroutines, as long as they visit different queues: a letter that
+// one visit holds is not there for another.
+type DeadLetters struct {
+	// URLs, TLS, ConnectionName, ConnectTimeout and Logger are as in [Config].
+	URLs           []string
+	TLS            *tls.Config
+	ConnectionName string
+	ConnectTimeout time.Duration
+	Logger         *slog.Logger
+	// Failed, if set, is called for each letter that was to be redriven and did not get through.
+	// It stays where it is. Calls come one at a time.
+	Failed func(*Letter, error)
+}
+
+// Letter is one dead letter.
+type Letter struct {
+	// Delivery is the event, as a worker on the dead-letter queue would see it.
+	*Delivery
+	// Failure is the history that it carries.
+	Failure Failure
+}
+
+// Message gives the letter as a message that starts afresh, with its history taken out: the event
+// with the message's own headers, or the raw message for one that is no event.
+func (l *Letter) Message() publisher.Message {
+	m := publisher.Message{To: publisher.ToQueue(l.Failure.OriginQueue(l.Queue))}
+	if l.Foreign == nil {
+		m.Event, m.Headers = l.Event, l.Headers
+		return m
+	}
+	headers := make(map[string]any, len(l.message.Headers))
+	for name, value := range Cleared(l.message.Headers) {
+		if name != headerExchange && name != headerRoutingKey && name != headerRedrives {
+			headers[name] = value
+		}
+	}
+	m.Raw = rawMessage(l.message, headers)
+	return m
+}
+
+// Action is what a visit does with a letter. The zero value leaves it where it is.
+type Action struct {
+	take bool
+	to   string
+}
+
+// Keep leaves a letter where it is.
+func Keep() Action { return Action{} }
+
+// Discard takes a letter out of its queue for good.
+func Discard() Action { return Action{take: true} }
+
+// Redrive sends a letter to a queue with its attempts at zero: see [Redriven]. It is taken out of
+// the dead-letter queue once the broker has confirmed that it is in the other.
+func Redrive(queue string) Action { return Action{take: true, to: queue} }
+
+// Visited is the account of a visit: Seen = Kept + Discarded + Redriven + Failed + Unknown.
+type Visited struct {
+	// Total is how many letters there were at the beginning. A visit meets no others.
+	Total int `json:"total"`
+	Seen  int `json:"seen"`
+	Kept  int `json:"kept"`
+	// Discarded and Redriven have been taken out of the queue.
+	Discarded int `json:"discarded"`
+	Redriven  int `json:"redriven"`
+	// Failed counts letters that were to be redriven and were returned or refused. They stay.
+	Failed int `json:"failed"`
+	// Unknown counts those for which no answer came before the visit had to end. They stay, and may
+	// be in the other queue as well.
+	Unknown int `json:"unknown"`
+}
+
+// Visit shows decide the letters of a dead-letter queue in their order and does with each what it
+// answers. Only the letters that are there when the visit begins are met: what comes back meanwhile
+// is not taken a second time.
+//
+// What is kept stays in its place. While a visit lasts, the broker holds back from other consumers
+// what it has shown, and each visit counts as a delivery; dead-letter queues declared by package
+// topology have as good as no limit for that.
+//
+// The visit ends early, and without an error, when ctx does; what was under way is waited for. An
+// error of decide ends it likewise and is returned. When the connection is lost, the error wraps
+// ErrConnectionLost: all that was not yet taken out stays, and a letter that was redriven at that
+// moment may be in both queues. The error wraps ErrQueueGone where there is no such queue.
+func (c DeadLetters) Visit(ctx context.Context, queue string, decide func(*Letter) (Action, error)) (Visited, error) {
+	config := session.Config{URLs: c.URLs, TLS: c.TLS, Name: c.name(), Logger: c.Logger}
+	s, err := session.DialWithin(ctx, config, c.timeout())
+	if err != nil {
+		return Visited{}, fmt.Errorf("visit %s: %w", queue, err)
+	}
+	defer s.Close()
+	v := &visit{config: c, queue: queue, session: s, decide: decide}
+	defer v.close(ctx)
+	if err = v.begin(); err == nil && v.Total > 0 {
+		err = v.walk(ctx)
+	}
+	switch lost := s.Err(); {
+	case lost != nil:
+		err = fmt.Errorf("visit %s: %w: %w", queue, ErrConnectionLost, lost)
+	case err != nil && ctx.Err() != nil && errors.Is(err, ctx.Err()):
+		err = nil
+	case err != nil:
+		err = fmt.Errorf("visit %s: %w", queue, err)
+	}
+	return v.account(), err
+}
+
+func (c DeadLetters) name() string {
+	if c.ConnectionName != "" {
+		return c.ConnectionName
+	}
+	return "evdemo dead letters"
+}
+
+func (c DeadLetters) timeout() time.Duration {
+	if c.ConnectTimeout > 0 {
+		return c.ConnectTimeout
+	}
+	return DefaultConnectTimeout
+}
+
+// visit is one visit under way.
+type visit struct {
+	Visited
+
+	config  DeadLetters
+	queue   string
+	session *session.Session
+	decide  func(*Letter) (Action, error)
+	channel *amqp.Channel
+	acks    *acks
+	windows int
+	to      *publisher.Publisher
+	pending sync.WaitGroup // letters that wait for their outcome
+
+	mu                        sync.Mutex // for what follows, and held while config.Failed is called
+	staying                   []uint64   // the last letter that stays of each window, and others that do
+	redriven, failed, unknown atomic.Int64
+}
+
+func (v *visit) begin() error {
+	ch, err := v.session.Channel()
+	if err != nil {
+		return err
+	}
+	q, err := ch.QueueDeclarePassive(v.queue, true, false, false, false, nil)
+	if reply, ok := errors.AsType[*amqp.Error](err); ok && reply.Code == amqp.NotFound {
+		return fmt.Errorf("%w: %w", ErrQueueGone, err)
+	}
+	if err != nil {
+		return err
+	}
+	v.channel, v.Total = ch, q.Messages
+	v.acks = newAcks(ch, letterWindow, maxAckBatch, DefaultAckInterval)
+	return nil
+}
+
+// walk goes through the letters, one window after the other. Each has a consumer of its own: what
+// stays uses up its prefetch, so that the broker never sends more ahead than one window.
+func (v *visit) walk(ctx context.Context) error {
+	var err error
+	for more := true; more && err == nil; {
+		more, err = v.window(ctx)
+	}
+	v.await(ctx)
+	_ = v.acks.flush()
+	if v.acks.close(); v.redriven.Load() > 0 || v.Discarded > 0 {
+		select { // see linger
+		case <-time.After(lingerLonger):
+		case <-v.session.Done():
+		}
+	}
+	v.giveBack()
+	return err
+}
+
+// giveBack puts the letters that stay back to where they were: in their order, each window's at once.
+func (v *visit) giveBack() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	slices.Sort(v.staying)
+	for _, tag := range v.staying {
+		if v.channel.Nack(tag, true, true) != nil {
+			return
+		}
+	}
+}
+
+// window meets the letters of one consumer, until as many stay as it may have out. It tells whether
+// there are more.
+func (v *visit) window(ctx context.Context) (more bool, err error) {
+	if err := v.channel.Qos(letterWindow, 0, false); err != nil {
+		return false, err
+	}
+	// To a quorum queue a consumer with the tag of an earlier one is that one, with what it has out.
+	v.windows++
+	tag := fmt.Sprintf("evdemo dead letters %d", v.windows)
+	letters, err := v.channel.Consume(v.queue, tag, false, false, false, false, nil)
+	if err != nil {
+		return false, fmt.Errorf("consume from %s: %w", v.queue, err)
+	}
+	var last uint64
+	stay := func(m *amqp.Delivery) { last = m.DeliveryTag }
+	kept := v.Kept
+	for err == nil && v.Seen < v.Total && v.Kept-kept < letterWindow*3/4 {
+		m, ok := v.next(ctx, letters)
+		if !ok {
+			break
+		}
+		err = v.meet(ctx, &m, stay)
+	}
+	ended := err != nil || ctx.Err() != nil || v.Kept-kept < letterWindow*3/4
+	if cancelErr := v.channel.Cancel(tag, false); cancelErr != nil {
+		return false, cancelErr
+	}
+	for m := range letters { // what the broker had sent ahead
+		if ended || err != nil || v.Seen == v.Total {
+			stay(&m)
+			continue
+		}
+		err = v.meet(ctx, &m, stay)
+	}
+	if last > 0 {
+		v.stays(last)
+	}
+	return !ended && v.Seen < v.Total, err
+}
+
+// stays notes a letter that is to be given back, with all that stay before it.
+func (v *visit) stays(tag uint64) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.staying = append(v.staying, tag)
+}
+
+// next waits for a letter. There is none where somebody else has taken what was left.
+func (v *visit) next(ctx context.Context, letters <-chan amqp.Delivery) (m amqp.Delivery, ok bool) {
+	silence := time.NewTimer(letterSilence)
+	defer silence.Stop()
+	for {
+		select {
+		case m, ok = <-letters:
+			return m, ok
+		case <-ctx.Done():
+			return m, false
+		case <-silence.C:
+		}
+		q, err := v.channel.QueueDeclarePassive(v.queue, true, false, false, false, nil)
+		if err != nil || q.Messages == 0 && len(letters) == 0 && v.answered() {
+			return m, false
+		}
+		silence.Reset(letterSilence)
+	}
+}
+
+// answered tells whether no letter waits for its outcome: those use up the prefetch too.
+func (v *visit) answered() bool {
+	return v.to == nil || v.to.Stats().Sent == v.redriven.Load()+v.failed.Load()+v.unknown.Load()
+}
+
+// meet has decide look at a letter, and does what it says.
+func (v *visit) meet(ctx context.Context, m *amqp.Delivery, stay func(*amqp.Delivery)) error {
+	v.Seen++
+	l := &Letter{Delivery: decode(v.queue, m), Failure: ReadFailure(m.Headers)}
+	l.Exchange, l.RoutingKey = l.Failure.Exchange, l.Failure.RoutingKey
+	action, err := v.decide(l)
+	switch {
+	case err != nil || !action.take:
+		v.Kept++
+		stay(m)
+		return err
+	case action.to == "":
+		v.Discarded++
+		return v.acks.ack(m.DeliveryTag)
+	default:
+		if err = v.redrive(ctx, l, action.to); err != nil {
+			v.Kept++
+			stay(m)
+		}
+		return err
+	}
+}
+
+// redrive publishes a letter to a queue.
+func (v *visit) redrive(ctx context.Context, l *Letter, queue string) error {
+	if v.to == nil {
+		var err error
+		v.to, err = publisher.Open(ctx, publisher.Config{
+			URLs: v.config.URLs, TLS: v.config.TLS, ConnectionName: v.config.name(), ConnectTimeout: v.config.timeout(), Logger: v.config.Logger,
+		})
+		if err != nil {
+			return err
+		}
+	}
+	m := publisher.Message{Raw: rawMessage(l.message, Redriven(l.message.Headers, l.Failure)), To: publisher.ToQueue(queue)}
+	v.pending.Add(1)
+	err := v.to.Send(ctx, m, func(r publisher.Result) {
+		defer v.pending.Done()
+		v.outcome(l, r)
+	})
+	if err != nil {
+		v.pending.Done()
+	}
+	return err
+}
+
+// outcome takes a letter out of its queue where the broker has it in the other.
+func (v *visit) outcome(l *Letter, r publisher.Result) {
+	switch r.Outcome {
+	case publisher.Confirmed:
+		_ = v.acks.ack(l.message.DeliveryTag) // on a lost connection it stays; the visit says so
+		v.redriven.Add(1)
+		return
+	case publisher.Unknown:
+		v.unknown.Add(1)
+	default:
+		v.failed.Add(1)
+	}
+	v.stays(l.message.DeliveryTag)
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.config.Failed != nil {
+		err := r.Err
+		if err == nil {
+			err = errPassing
+		}
+		v.config.Failed(l, err)
+	}
+}
+
+// await waits until every letter that was sent has its outcome: for a while only, where ctx has ended.
+func (v *visit) await(ctx context.Context) {
+	if v.to == nil {
+		return
+	}
+	ending, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(visitEnd, cancel) })()
+	_ = v.to.Close(ending)
+	v.pending.Wait()
+}
+
+func (v *visit) close(ctx context.Context) {
+	v.await(ctx)
+	if v.channel != nil {
+		_ = v.channel.Close()
+	}
+}
+
+func (v *visit) account() Visited {
+	a := v.Visited
+	a.Redriven, a.Failed, a.Unknown = int(v.redriven.Load()), int(v.failed.Load()), int(v.unknown.Load())
+	return a
+}

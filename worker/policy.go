@@ -1,0 +1,87 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/evdemo/evdemo/topology"
+)
+
+// policy decides what becomes of events that have failed.
+type policy struct {
+	queue       string
+	schedule    []time.Duration
+	maxAttempts int
+	tiers       []*tier // by delay, the shortest first
+}
+
+// tier is a queue in which events wait, at most for its delay.
+type tier struct {
+	queue string
+	delay time.Duration
+	spread
+}
+
+func newPolicy(queue string, schedule []time.Duration, maxAttempts int) *policy {
+	p := &policy{queue: queue, schedule: schedule, maxAttempts: maxAttempts}
+	for _, delay := range slices.Compact(slices.Sorted(slices.Values(schedule))) {
+		p.tiers = append(p.tiers, &tier{queue: topology.RetryTier(queue, delay), delay: delay})
+	}
+	return p
+}
+
+// verdict is what is to become of an event: it goes to a queue, to wait there or, with a reason, as
+// a dead letter.
+type verdict struct {
+	queue     string
+	wait      time.Duration
+	notBefore time.Time // where wait is only a part of the way
+	reason    Reason
+}
+
+// decide judges an event by its latest attempt and the error that this ended with.
+func (p *policy) decide(attempt int, err error, now time.Time) verdict {
+	if _, ok := errors.AsType[*permanentError](err); ok {
+		return p.deadLetter(ReasonPermanent)
+	}
+	if attempt >= p.maxAttempts || len(p.schedule) == 0 {
+		return p.deadLetter(exhausted(err))
+	}
+	if after, ok := errors.AsType[*retryAfterError](err); ok {
+		return p.waitAtLeast(after.delay, now)
+	}
+	delay := p.schedule[min(attempt, len(p.schedule))-1]
+	tier := p.tiers[slices.IndexFunc(p.tiers, func(t *tier) bool { return t.delay == delay })]
+	return verdict{queue: tier.queue, wait: tier.next(now, delay)}
+}
+
+func (p *policy) deadLetter(reason Reason) verdict {
+	return verdict{queue: topology.DeadLetterQueue(p.queue), reason: reason}
+}
+
+// exhausted is the reason for giving up an event whose last attempt ended with err.
+func exhausted(err error) Reason {
+	var panicked *PanicError
+	switch {
+	case errors.As(err, &panicked):
+		return ReasonPanic
+	case errors.Is(err, ErrTimeout), errors.Is(err, context.DeadlineExceeded):
+		return ReasonTimeout
+	default:
+		return ReasonAttempts
+	}
+}
+
+// waitAtLeast has an event wait in the shortest tier that is long enough. Where none is, it goes
+// through the longest again until its time has come.
+func (p *policy) waitAtLeast(delay time.Duration, now time.Time) verdict {
+	for _, t := range p.tiers {
+		if t.delay >= delay {
+			return verdict{queue: t.queue, wait: t.exactly(now, max(delay, time.Millisecond))}
+		}
+	}
+	longest := p.tiers[len(p.tiers)-1]
+	return verdict{queue: longest.queue, wait: longest.exactly(now, longest.delay), notBefore: now.Add(delay)}
+}
