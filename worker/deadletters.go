@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,11 +17,16 @@ import (
 )
 
 const (
-	// letterWindow is how many dead letters the broker sends ahead. It bounds the memory that a visit
-	// takes, together with the size of the letters.
+	// letterWindow is how many dead letters the broker sends ahead at least, and mostWindows how many
+	// windows there are at most. A window bounds the memory that a visit takes, together with the
+	// size of the letters. The broker puts back what was shown to up to 32 consumers in its order;
+	// with more it does not.
 	letterWindow = 500
-	// letterSilence is how long the next letter may take before a visit looks whether there is one.
+	mostWindows  = 30
+	// letterSilence is how long the next letter may take before a visit looks whether there is one,
+	// and letterTick how often it looks meanwhile whether the window is used up.
 	letterSilence = 2 * time.Second
+	letterTick    = 100 * time.Millisecond
 	// visitEnd bounds the wait for outcomes once a visit was stopped.
 	visitEnd = 10 * time.Second
 )
@@ -104,7 +108,7 @@ type Visited struct {
 // answers. Only the letters that are there when the visit begins are met: what comes back meanwhile
 // is not taken a second time.
 //
-// What is kept stays in its place. While a visit lasts, the broker holds back from other consumers
+// What is kept stays in its place, also if this process is killed meanwhile. While a visit lasts, the broker holds back from other consumers
 // what it has shown, and each visit counts as a delivery; dead-letter queues declared by package
 // topology have as good as no limit for that.
 //
@@ -159,12 +163,12 @@ type visit struct {
 	decide  func(*Letter) (Action, error)
 	channel *amqp.Channel
 	acks    *acks
+	ahead   int // what the broker sends ahead
 	windows int
 	to      *publisher.Publisher
 	pending sync.WaitGroup // letters that wait for their outcome
 
-	mu                        sync.Mutex // for what follows, and held while config.Failed is called
-	staying                   []uint64   // the last letter that stays of each window, and others that do
+	mu                        sync.Mutex // held while config.Failed is called
 	redriven, failed, unknown atomic.Int64
 }
 
@@ -181,12 +185,14 @@ func (v *visit) begin() error {
 		return err
 	}
 	v.channel, v.Total = ch, q.Messages
-	v.acks = newAcks(ch, letterWindow, maxAckBatch, DefaultAckInterval)
+	v.ahead = min(max(letterWindow, v.Total/mostWindows+1), maxPrefetch)
+	v.acks = newAcks(ch, v.ahead, maxAckBatch, DefaultAckInterval)
 	return nil
 }
 
 // walk goes through the letters, one window after the other. Each has a consumer of its own: what
-// stays uses up its prefetch, so that the broker never sends more ahead than one window.
+// stays uses up its prefetch, so that the broker never sends more ahead than one window. The end of
+// the channel puts all that stays back to where it was.
 func (v *visit) walk(ctx context.Context) error {
 	var err error
 	for more := true; more && err == nil; {
@@ -200,96 +206,82 @@ func (v *visit) walk(ctx context.Context) error {
 		case <-v.session.Done():
 		}
 	}
-	v.giveBack()
 	return err
-}
-
-// giveBack puts the letters that stay back to where they were: in their order, each window's at once.
-func (v *visit) giveBack() {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	slices.Sort(v.staying)
-	for _, tag := range v.staying {
-		if v.channel.Nack(tag, true, true) != nil {
-			return
-		}
-	}
 }
 
 // window meets the letters of one consumer, until as many stay as it may have out. It tells whether
 // there are more.
 func (v *visit) window(ctx context.Context) (more bool, err error) {
-	if err := v.channel.Qos(letterWindow, 0, false); err != nil {
+	if err := v.channel.Qos(v.ahead, 0, false); err != nil {
 		return false, err
 	}
 	// To a quorum queue a consumer with the tag of an earlier one is that one, with what it has out.
 	v.windows++
-	tag := fmt.Sprintf("evdemo dead letters %d", v.windows)
+	tag := fmt.Sprintf("evdemo dead letters %02d", v.windows)
 	letters, err := v.channel.Consume(v.queue, tag, false, false, false, false, nil)
 	if err != nil {
 		return false, fmt.Errorf("consume from %s: %w", v.queue, err)
 	}
-	var last uint64
-	stay := func(m *amqp.Delivery) { last = m.DeliveryTag }
-	kept := v.Kept
-	for err == nil && v.Seen < v.Total && v.Kept-kept < letterWindow*3/4 {
-		m, ok := v.next(ctx, letters)
+	most := v.staying() + v.ahead*3/4
+	for err == nil && v.Seen < v.Total && v.staying() < most {
+		m, ok := v.next(ctx, letters, most)
 		if !ok {
 			break
 		}
-		err = v.meet(ctx, &m, stay)
+		err = v.meet(ctx, &m)
 	}
-	ended := err != nil || ctx.Err() != nil || v.Kept-kept < letterWindow*3/4
+	ended := err != nil || ctx.Err() != nil || v.staying() < most
 	if cancelErr := v.channel.Cancel(tag, false); cancelErr != nil {
 		return false, cancelErr
 	}
 	for m := range letters { // what the broker had sent ahead
-		if ended || err != nil || v.Seen == v.Total {
-			stay(&m)
-			continue
+		if !ended && err == nil && v.Seen < v.Total {
+			err = v.meet(ctx, &m)
 		}
-		err = v.meet(ctx, &m, stay)
-	}
-	if last > 0 {
-		v.stays(last)
 	}
 	return !ended && v.Seen < v.Total, err
 }
 
-// stays notes a letter that is to be given back, with all that stay before it.
-func (v *visit) stays(tag uint64) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	v.staying = append(v.staying, tag)
-}
+// staying counts the letters that are out and will not be taken: they use up the prefetch.
+func (v *visit) staying() int { return v.Kept + int(v.failed.Load()+v.unknown.Load()) }
 
-// next waits for a letter. There is none where somebody else has taken what was left.
-func (v *visit) next(ctx context.Context, letters <-chan amqp.Delivery) (m amqp.Delivery, ok bool) {
-	silence := time.NewTimer(letterSilence)
-	defer silence.Stop()
-	for {
+// next waits for a letter. There is none where as many stay as may be out, and where somebody else
+// has taken what was left.
+func (v *visit) next(ctx context.Context, letters <-chan amqp.Delivery, most int) (m amqp.Delivery, ok bool) {
+	select {
+	case m, ok = <-letters: // the usual case
+		return m, ok
+	default:
+	}
+	began := time.Now()
+	tick := time.NewTicker(letterTick)
+	defer tick.Stop()
+	for v.staying() < most {
 		select {
 		case m, ok = <-letters:
 			return m, ok
 		case <-ctx.Done():
 			return m, false
-		case <-silence.C:
+		case <-tick.C:
 		}
-		q, err := v.channel.QueueDeclarePassive(v.queue, true, false, false, false, nil)
-		if err != nil || q.Messages == 0 && len(letters) == 0 && v.answered() {
+		if time.Since(began) > letterSilence && v.nothingLeft() {
 			return m, false
 		}
-		silence.Reset(letterSilence)
 	}
+	return m, false
 }
 
-// answered tells whether no letter waits for its outcome: those use up the prefetch too.
-func (v *visit) answered() bool {
-	return v.to == nil || v.to.Stats().Sent == v.redriven.Load()+v.failed.Load()+v.unknown.Load()
+// nothingLeft tells whether no letter is in the queue or waits for its outcome.
+func (v *visit) nothingLeft() bool {
+	if v.to != nil && v.to.Stats().Sent > v.redriven.Load()+v.failed.Load()+v.unknown.Load() {
+		return false
+	}
+	q, err := v.channel.QueueDeclarePassive(v.queue, true, false, false, false, nil)
+	return err != nil || q.Messages == 0
 }
 
 // meet has decide look at a letter, and does what it says.
-func (v *visit) meet(ctx context.Context, m *amqp.Delivery, stay func(*amqp.Delivery)) error {
+func (v *visit) meet(ctx context.Context, m *amqp.Delivery) error {
 	v.Seen++
 	l := &Letter{Delivery: decode(v.queue, m), Failure: ReadFailure(m.Headers)}
 	l.Exchange, l.RoutingKey = l.Failure.Exchange, l.Failure.RoutingKey
@@ -297,7 +289,6 @@ func (v *visit) meet(ctx context.Context, m *amqp.Delivery, stay func(*amqp.Deli
 	switch {
 	case err != nil || !action.take:
 		v.Kept++
-		stay(m)
 		return err
 	case action.to == "":
 		v.Discarded++
@@ -305,7 +296,6 @@ func (v *visit) meet(ctx context.Context, m *amqp.Delivery, stay func(*amqp.Deli
 	default:
 		if err = v.redrive(ctx, l, action.to); err != nil {
 			v.Kept++
-			stay(m)
 		}
 		return err
 	}
@@ -346,7 +336,6 @@ func (v *visit) outcome(l *Letter, r publisher.Result) {
 	default:
 		v.failed.Add(1)
 	}
-	v.stays(l.message.DeliveryTag)
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.config.Failed != nil {

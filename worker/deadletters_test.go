@@ -135,7 +135,8 @@ func TestRedriveDoesNotTakeWhatComesStraightBack(t *testing.T) {
 func TestRedriveToAQueueThatIsGone(t *testing.T) {
 	t.Parallel()
 	url := brokertest.URL(t)
-	config, ids := letters(t, url, 20)
+	const n = 1200 // more than may be out at a time
+	config, ids := letters(t, url, n)
 	dlq := topology.DeadLetterQueue(config.Queue)
 	_, err := channel(t, url).QueueDelete(config.Queue, false, false, false)
 	require.NoError(t, err)
@@ -149,9 +150,9 @@ func TestRedriveToAQueueThatIsGone(t *testing.T) {
 		return worker.Redrive(l.Failure.OriginQueue(dlq)), nil
 	})
 	require.NoError(t, err)
-	assert.Equal(t, worker.Visited{Total: 20, Seen: 20, Failed: 20}, account)
-	assert.Equal(t, ids, failed)
-	assert.Equal(t, ids, order(t, url, dlq, 20))
+	assert.Equal(t, worker.Visited{Total: n, Seen: n, Failed: n}, account)
+	require.True(t, assert.ObjectsAreEqual(ids, failed), "each is named")
+	require.True(t, assert.ObjectsAreEqual(ids, order(t, url, dlq, n)), "and stays in its place")
 }
 
 // Stopped in the middle, by an error or by the end of its context, a visit leaves the rest.
@@ -178,8 +179,8 @@ func TestAVisitThatIsStopped(t *testing.T) {
 		return worker.Redrive(config.Queue), nil
 	})
 	require.NoError(t, err)
-	assert.Equal(t, account.Seen, account.Redriven, "what was sent has its outcome")
-	assert.GreaterOrEqual(t, account.Redriven, 100)
+	assert.Equal(t, account.Seen, account.Kept+account.Redriven, "what was sent has its outcome")
+	assert.GreaterOrEqual(t, account.Redriven, 99)
 	assert.Less(t, account.Redriven, n)
 	ch := channel(t, url)
 	eventually(t, func() bool {
