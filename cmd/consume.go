@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"sync"
 	"time"
 	"unicode/utf8"
@@ -29,6 +30,8 @@ const (
 
 // consumeOptions are the flags that work and listen share.
 type consumeOptions struct {
+	operateOptions
+
 	count        int
 	idleTimeout  time.Duration
 	drainTimeout time.Duration
@@ -43,10 +46,11 @@ func (o *consumeOptions) addFlags(flags *pflag.FlagSet) {
 	flags.IntVar(&o.count, "count", 0, "stop after so many events handled with success (0: no limit)")
 	flags.DurationVar(&o.idleTimeout, "idle-timeout", 0, "stop when no event has come for so long (0: never)")
 	flags.DurationVar(&o.drainTimeout, "drain-timeout", worker.DefaultDrainTimeout, "after an interrupt, how long to wait for events in hand")
-	flags.IntVar(&o.prefetch, "prefetch", 0, "events the broker may send ahead (0: 300, or twice the concurrency where handling takes time)")
+	flags.IntVar(&o.prefetch, "prefetch", 0, "events the broker may send ahead (0: 300; with --latency twice, with --exec and --http four times the concurrency)")
 	flags.StringVar(&o.name, "name", "", "name in output and in the broker's list of connections (default: the process id)")
 	flags.BoolVar(&o.noDeclare, "no-declare", false, "consume what is there; declare nothing")
 	flags.StringVar(&o.topology, "topology", "", "topology file that says how to declare (default: the built-in topology)")
+	o.operateOptions.addFlags(flags)
 	o.output = outputFlag(flags, "table", "json")
 }
 
@@ -105,9 +109,17 @@ func (o *consumeOptions) declare(app *App, pick func(topology.Spec) topology.Res
 // run runs the worker and prints its summary, also where it fails. Output that cannot be written
 // ends the run: no event is at fault then, and each goes back to its queue.
 func (o *consumeOptions) run(ctx context.Context, app *App, config worker.Config, p *printer, handler worker.Handler) error {
-	w, err := worker.New(config, handler)
+	watched, err := o.watch(ctx, app)
+	if err != nil {
+		return err
+	}
+	defer watched.close(ctx)
+	w, err := watched.worker(config, handler)
 	if err != nil {
 		return usageError(err)
+	}
+	if err := watched.serve(ctx, w.Ready, w.Collector()); err != nil {
+		return err
 	}
 	ctx, p.stop = context.WithCancel(ctx)
 	defer p.stop()
@@ -128,6 +140,9 @@ type summary struct {
 	Handled     int64   `json:"handled"`
 	Filtered    int64   `json:"filtered,omitempty"`
 	Failed      int64   `json:"failed"`
+	Retried     int64   `json:"retried,omitempty"`
+	Dead        int64   `json:"dead_lettered,omitempty"`
+	Duplicates  int64   `json:"duplicates,omitempty"`
 	Redelivered int64   `json:"redelivered"`
 	Seconds     float64 `json:"seconds"`
 	PerSecond   float64 `json:"per_second"`
@@ -140,6 +155,7 @@ type summary struct {
 func (o *consumeOptions) summarise(app *App, stats worker.Stats, took time.Duration) {
 	s := summary{
 		Name: o.name, Handled: stats.Handled, Filtered: stats.Skipped, Failed: stats.Failed,
+		Retried: stats.Retried, Dead: stats.DeadLettered, Duplicates: stats.Duplicates,
 		Redelivered: stats.Redelivered, Reconnects: stats.Reconnects, Late: stats.Late, Seconds: took.Seconds(),
 	}
 	if s.Seconds > 0 {
@@ -157,11 +173,19 @@ func (o *consumeOptions) summarise(app *App, stats worker.Stats, took time.Durat
 }
 
 func (s summary) text() string {
-	text := fmt.Sprintf("%s: handled %s  failed %s  redelivered %s", s.Name, thousands(s.Handled), thousands(s.Failed), thousands(s.Redelivered))
-	if s.Filtered > 0 {
-		text += fmt.Sprintf("  filtered out %s", thousands(s.Filtered))
+	parts := []string{fmt.Sprintf("%s: handled %s  failed %s  redelivered %s", s.Name, thousands(s.Handled), thousands(s.Failed), thousands(s.Redelivered))}
+	for _, more := range []struct {
+		name  string
+		count int64
+	}{
+		{"retried", s.Retried}, {"dead-lettered", s.Dead}, {"duplicates", s.Duplicates}, {"filtered out", s.Filtered},
+	} {
+		if more.count > 0 {
+			parts = append(parts, more.name+" "+thousands(more.count))
+		}
 	}
-	text += fmt.Sprintf("  in %.2f s (%s per second)", s.Seconds, thousands(int64(s.PerSecond)))
+	parts = append(parts, fmt.Sprintf("in %.2f s (%s per second)", s.Seconds, thousands(int64(s.PerSecond))))
+	text := strings.Join(parts, "  ")
 	if s.Late > 0 {
 		text += fmt.Sprintf("\nhandled, but delivered again because the connection was lost before the acknowledgement: %s", thousands(s.Late))
 	}
@@ -224,8 +248,11 @@ func (p *printer) failure() error {
 func appendLine(b []byte, name string, d *worker.Delivery) []byte {
 	const widest = 100
 	b = fmt.Appendf(b, "%s  %s  %s", name, printable(d.Event.Type, widest), printable(d.Event.ID, widest))
-	if d.Redelivered {
-		b = fmt.Appendf(b, "  (delivery %d)", d.Attempt)
+	switch {
+	case d.Attempt > 1:
+		b = fmt.Appendf(b, "  (attempt %d)", d.Attempt)
+	case d.Redelivered:
+		b = append(b, "  (delivered again)"...)
 	}
 	if d.Foreign != nil {
 		b = append(b, "  (no CloudEvent)"...)

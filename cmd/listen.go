@@ -101,6 +101,7 @@ func runListen(ctx context.Context, app *App, opts *listenOptions) error {
 	} else {
 		config.Queue = topology.GroupQueue(opts.topic, opts.group)
 	}
+	config.AcceptRaw = true // what is there is printed
 	f := &filtering{filter: matches, log: app.Logger(), printer: newPrinter(app, &opts.consumeOptions)}
 	return opts.run(ctx, app, config, f.printer, f.handle)
 }

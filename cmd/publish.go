@@ -27,13 +27,17 @@ data, timestamp and source; or, with --type, bare data. Every line is checked be
 sent; --stream sends as it reads, and names and skips what is no event. Where input is piped and none
 of --data, --file, --count and --type is given, it is read like --file -.
 
+A line may also be a record, a whole message as dlq export writes it: {"event": CLOUDEVENT} or {"raw":
+MESSAGE}, with "headers", "exchange" and "routing_key". It goes where it says, unless --topic, --queue
+or --raw-exchange is given; what it names is not declared, and it is returned where that is missing.
+
 Events are persistent, mandatory and confirmed. Each has an outcome: confirmed (the broker has it),
 returned (no queue wanted it), nacked (the broker refused it) or unknown. After a lost connection what
 is unconfirmed is sent again under the same id: it may arrive twice, and is never lost silently. Every
 event that is not confirmed is named on standard error, and the exit code is 3 if there is any.
 
-The topic or queue is declared if it is missing. Broker: writes to one exchange; exchanges, queues and
-bindings are only ever added.
+The topic or queue is declared if it is missing. Broker: writes to one exchange, and to those that
+records name; exchanges, queues and bindings are only ever added.
 
 Exit codes: 0 every event confirmed; 2 wrong usage or invalid input, nothing was sent; 3 some events
 were not confirmed; 4 no broker; 1 anything else.`
@@ -43,9 +47,12 @@ const publishExample = `  evdemo publish
   evdemo publish --type user.created --data '{"user_id": 123}'
   evdemo publish --queue payments --file examples/orders.jsonl
   evdemo publish --topic orders --file examples/orders.jsonl -o json
+  evdemo publish --queue payments --file examples/records.jsonl
   evdemo publish --count 3 --seed 1 --dry-run`
 
 type publishOptions struct {
+	operateOptions
+
 	topic, queue            string
 	rawExchange, routingKey string
 
@@ -96,7 +103,7 @@ func newPublishCommand(app *App, run func(context.Context, *App, *publishOptions
 
 func (o *publishOptions) addFlags(cmd *cobra.Command) {
 	flags := cmd.Flags()
-	flags.StringVar(&o.topic, "topic", defaultTopic, "topic to publish to")
+	flags.StringVar(&o.topic, "topic", defaultTopic, "topic to publish to; given, it goes before what records say")
 	flags.StringVar(&o.queue, "queue", "", "queue to publish to, instead of a topic")
 	flags.StringVar(&o.rawExchange, "raw-exchange", "", "exchange of any type to publish to, as it is, instead of a topic")
 	flags.StringVar(&o.routingKey, "routing-key", "", "routing key for --raw-exchange")
@@ -105,18 +112,19 @@ func (o *publishOptions) addFlags(cmd *cobra.Command) {
 	flags.StringVar(&o.subject, "subject", "", "subject of events that do not say it themselves")
 	flags.StringVar(&o.data, "data", "", "data of the event: JSON, @FILE, or - for standard input")
 	flags.StringVar(&o.contentType, "content-type", "", "content type of --data, which then need not be JSON")
-	flags.StringVar(&o.file, "file", "", "JSONL file with one event per line, or - for standard input")
+	flags.StringVar(&o.file, "file", "", "JSONL file with one event or record per line, or - for standard input")
 	flags.BoolVar(&o.stream, "stream", false, "send while reading --file instead of checking every line first")
 	flags.IntVar(&o.count, "count", 1, "how many made-up events, or copies of --data, to send")
 	flags.Float64Var(&o.rate, "rate", 0, "events per second at most (0: no limit)")
-	flags.StringArrayVar(&o.headers, "header", nil, "message header NAME=VALUE; may be repeated")
+	flags.StringArrayVar(&o.headers, "header", nil, "message header NAME=VALUE, which goes before a record's own; may be repeated")
 	flags.Uint64Var(&o.seed, "seed", 0, "seed of made-up events; the same seed makes the same data (default: a random one)")
 	flags.BoolVar(&o.noDeclare, "no-declare", false, "do not declare the topic or queue")
 	flags.StringVar(&o.topology, "topology", "", "topology file that says how to declare (default: the built-in topology)")
 	flags.IntVar(&o.window, "window", publisher.DefaultWindow, "how many events may be unconfirmed at a time")
 	flags.DurationVar(&o.drainTimeout, "drain-timeout", 10*time.Second, "after an interrupt, how long to wait for outcomes")
-	flags.BoolVar(&o.dryRun, "dry-run", false, "print the events as JSONL instead of sending them")
+	flags.BoolVar(&o.dryRun, "dry-run", false, "print the events and records as JSONL instead of sending them")
 	flags.StringVar(&o.outcomes, "outcomes", "", "write a JSON line with id and outcome for every event to this file")
+	o.operateOptions.addFlags(flags)
 	o.output = outputFlag(flags, "table", "json")
 }
 
@@ -134,14 +142,8 @@ func (o *publishOptions) check() error {
 }
 
 func (o *publishOptions) checkTarget() error {
-	targets := 0
-	for _, flag := range []string{"topic", "queue", "raw-exchange"} {
-		if o.given(flag) {
-			targets++
-		}
-	}
 	switch {
-	case targets > 1:
+	case o.targets() > 1:
 		return fmt.Errorf("give one of --topic, --queue and --raw-exchange")
 	case o.given("routing-key") && !o.given("raw-exchange"):
 		return fmt.Errorf("--routing-key goes with --raw-exchange")
@@ -198,6 +200,17 @@ func parseHeaders(pairs []string) (map[string]any, error) {
 		headers[name] = value
 	}
 	return headers, nil
+}
+
+// targets is how many destinations were asked for. One goes before those that records name.
+func (o *publishOptions) targets() int {
+	targets := 0
+	for _, flag := range []string{"topic", "queue", "raw-exchange"} {
+		if o.given(flag) {
+			targets++
+		}
+	}
+	return targets
 }
 
 // to is where the events go.

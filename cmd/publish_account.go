@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"time"
 
 	"github.com/schollz/progressbar/v3"
 
@@ -50,12 +49,7 @@ func newAccount(app *App, opts *publishOptions, total int) (*account, error) {
 		}
 		a.file, a.lines = f, bufio.NewWriterSize(f, 64<<10)
 	}
-	if app.ErrTerminal && !app.global.quiet && total != 1 {
-		a.bar = progressbar.NewOptions(total, progressbar.OptionSetWriter(app.Err), progressbar.OptionShowCount(),
-			progressbar.OptionShowIts(), progressbar.OptionSetItsString("events"), progressbar.OptionThrottle(100*time.Millisecond),
-			progressbar.OptionSetDescription("confirmed"), progressbar.OptionClearOnFinish())
-		app.Err = aboveBar{app.Err, a.bar}
-	}
+	a.bar = app.progress(total, "confirmed")
 	return a, nil
 }
 
@@ -87,9 +81,22 @@ func (a *account) name(r publisher.Result) {
 	a.named++
 	switch {
 	case a.named <= namedAtMost:
-		a.print("%s: event %s (%s)%s", r.Outcome, r.Message.Event.ID, r.Message.Event.Type, because(r.Err))
+		a.print("%s: %s%s", r.Outcome, describe(r.Message), because(r.Err))
 	case a.named == namedAtMost+1:
 		a.print("more events did not get through; --outcomes FILE writes the outcome of every one")
+	}
+}
+
+// describe names a message. A raw one need not have an id, and its properties may be anything.
+func describe(m publisher.Message) string {
+	const widest = 255
+	switch {
+	case m.Raw == nil:
+		return fmt.Sprintf("event %s (%s)", m.Event.ID, m.Event.Type)
+	case m.Raw.MessageID == "":
+		return fmt.Sprintf("message without an id (%s)", printable(m.Raw.Type, widest))
+	default:
+		return fmt.Sprintf("message %s (%s)", printable(m.Raw.MessageID, widest), printable(m.Raw.Type, widest))
 	}
 }
 
@@ -119,7 +126,7 @@ func (a *account) print(format string, args ...any) {
 }
 
 func (a *account) write(r publisher.Result) {
-	line := outcomeLine{ID: r.Message.Event.ID, Outcome: r.Outcome.String(), Attempts: r.Attempts}
+	line := outcomeLine{ID: r.Message.ID(), Outcome: r.Outcome.String(), Attempts: r.Attempts}
 	if r.Err != nil {
 		line.Error = r.Err.Error()
 	}

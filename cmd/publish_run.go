@@ -30,24 +30,33 @@ func runPublish(ctx context.Context, app *App, opts *publishOptions) error {
 	if closer, ok := source.(io.Closer); ok {
 		defer func() { _ = closer.Close() }()
 	}
+	pump := feed.Pump{
+		To: opts.to(), Redirect: opts.targets() > 0, Headers: opts.header,
+		Rate: opts.rate, DrainTimeout: opts.drainTimeout,
+	}
 	if opts.dryRun {
-		return printEvents(ctx, app, source, opts.stream)
+		return printMessages(ctx, app, source, &pump, opts.stream)
 	}
 	account, err := newAccount(app, opts, total)
 	if err != nil {
 		return usageError(err)
 	}
-	p, err := opts.open(ctx, app)
+	watched, err := opts.watch(ctx, app)
+	if err != nil {
+		return errors.Join(err, account.closeFile())
+	}
+	defer watched.close(ctx)
+	pump.Publisher, err = opts.open(ctx, app, watched)
 	if err != nil && ctx.Err() != nil {
 		return errors.Join(account.closeFile(), opts.interrupted(app))
 	}
 	if err != nil {
 		return errors.Join(err, account.closeFile())
 	}
-	pump := feed.Pump{
-		Publisher: p, To: opts.to(), Headers: opts.header, Rate: opts.rate,
-		DrainTimeout: opts.drainTimeout, Outcome: account.outcome(),
+	if err := watched.serve(ctx, pump.Publisher.Ready, pump.Publisher.Collector()); err != nil {
+		return errors.Join(err, pump.Publisher.Close(ctx), account.closeFile())
 	}
+	pump.Outcome = account.outcome()
 	if opts.stream {
 		pump.Invalid = account.invalid
 	}
@@ -69,7 +78,7 @@ func (o *publishOptions) interrupted(app *App) error {
 
 // open connects a publisher that declares what is to be published to. A queue that exists with
 // other arguments is published to as it is.
-func (o *publishOptions) open(ctx context.Context, app *App) (*publisher.Publisher, error) {
+func (o *publishOptions) open(ctx context.Context, app *App, watched *watched) (*publisher.Publisher, error) {
 	broker, err := app.broker()
 	if err != nil {
 		return nil, err
@@ -77,6 +86,7 @@ func (o *publishOptions) open(ctx context.Context, app *App) (*publisher.Publish
 	config := publisher.Config{
 		URLs: broker.URLs, TLS: broker.TLS, ConnectionName: "evdemo publish",
 		ConnectTimeout: app.global.connectTimeout, Window: o.window, Logger: app.Logger(),
+		TracerProvider: watched.tracer,
 	}
 	if config.Declare, err = o.declare(app); err != nil {
 		return nil, err
@@ -189,15 +199,19 @@ func (o *publishOptions) event(eventType string, data []byte) (event.Event, erro
 	return e, err
 }
 
-// printEvents prints what would be sent. As with sending, a stream goes on behind what is no event.
-func printEvents(ctx context.Context, app *App, source feed.Source, stream bool) error {
+// printMessages prints what would be sent: what was a record as one, with what the pump adds, and
+// everything else as an event. As with sending, a stream goes on behind what is neither.
+func printMessages(ctx context.Context, app *App, source feed.Source, pump *feed.Pump, stream bool) error {
 	invalid := 0
+	lines, _ := source.(interface{ IsRecord() bool })
 	for ctx.Err() == nil {
-		e, err := source.Next()
+		m, err := source.Next()
 		var line *feed.LineError
 		switch {
+		case err == nil && lines != nil && lines.IsRecord():
+			err = writeRecord(app.Out, pump.Prepare(m))
 		case err == nil:
-			err = writeEvent(app.Out, e)
+			err = writeEvent(app.Out, m.Event)
 		case errors.Is(err, io.EOF) && invalid > 0:
 			return &exitError{exitIncomplete, fmt.Errorf("%s lines are no events", thousands(int64(invalid)))}
 		case errors.Is(err, io.EOF):
@@ -212,6 +226,15 @@ func printEvents(ctx context.Context, app *App, source feed.Source, stream bool)
 		}
 	}
 	return nil
+}
+
+func writeRecord(w io.Writer, m publisher.Message) error {
+	line, err := feed.AppendRecord(nil, feed.Record{Message: m})
+	if err != nil {
+		return err
+	}
+	_, err = w.Write(append(line, '\n'))
+	return err
 }
 
 // piped tells whether somebody has connected standard input to something that holds data: not a

@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/evdemo/evdemo/event"
 	"github.com/evdemo/evdemo/internal/feed"
 	"github.com/evdemo/evdemo/publisher"
 )
@@ -134,6 +135,33 @@ func TestPublishNamesAThousandEvents(t *testing.T) {
 	}
 	assert.Equal(t, 1000, strings.Count(c.err.String(), "nacked: event"))
 	assert.Equal(t, 1, strings.Count(c.err.String(), "more events did not get through; --outcomes FILE writes the outcome of every one\n"))
+}
+
+// A message that is no event is named by what it has, whatever is in it.
+func TestPublishDescribesMessages(t *testing.T) {
+	t.Parallel()
+	raw := func(id, kind string) publisher.Message {
+		return publisher.Message{Raw: &publisher.Raw{Message: event.Message{MessageID: id, Type: kind}}}
+	}
+	for want, m := range map[string]publisher.Message{
+		"event 1 (a)":               {Event: event.Event{ID: "1", Type: "a"}},
+		"message 7 (note)":          raw("7", "note"),
+		"message without an id ()":  raw("", ""),
+		"message without an id (a)": raw("", "a"),
+		"message  [2J\ufffd (a b)":  raw("\x1b[2J\xff", "a\nb"),
+	} {
+		assert.Equal(t, want, describe(m))
+	}
+}
+
+// A destination that was asked for goes before those that records name; the default topic does not.
+func TestPublishTargets(t *testing.T) {
+	t.Parallel()
+	for args, want := range map[string]int{"": 0, "--topic orders": 1, "--queue q": 1, "--raw-exchange= --routing-key q": 1, "--file f": 0} {
+		o, code := parsePublish(t, newCommandLine(nil), strings.Fields(args)...)
+		require.Equal(t, exitOK, code)
+		assert.Equal(t, want, o.targets(), args)
+	}
 }
 
 // Progress is for a person at a terminal who has more than one event to wait for.

@@ -58,6 +58,7 @@ func newRootCommand(app *App) *cobra.Command {
 		newPublishCommand(app, nil),
 		newWorkCommand(app, nil),
 		newListenCommand(app, nil),
+		newDLQCommand(app),
 		newTopologyCommand(app),
 		newBrokerCommand(app),
 		newDoctorCommand(app, nil),

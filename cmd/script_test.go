@@ -45,14 +45,14 @@ func TestScript(t *testing.T) {
 	})
 }
 
-// scriptTopology declares no retry tiers, which cost time and are not what the scripts look at.
+// scriptTopology declares one retry tier: each costs time.
 const scriptTopology = `prefix: %s.
 topics:
   orders: {groups: [email], queues: [payments]}
   lonely: {}
 queues:
   orders.email: {retry: []}
-  payments: {retry: []}
+  payments: {retry: [50ms]}
 `
 
 func setUpScript(env *testscript.Env, url string) error {

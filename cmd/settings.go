@@ -16,6 +16,7 @@ import (
 
 	"github.com/evdemo/evdemo/internal/localbroker"
 	"github.com/evdemo/evdemo/internal/session"
+	"github.com/evdemo/evdemo/worker/command"
 )
 
 const defaultURL = "amqp://guest:guest@localhost:5672/"
@@ -51,8 +52,10 @@ func envName(flag string) string {
 
 func (a *App) settleFromEnv(flags *pflag.FlagSet) error {
 	var errs []error
+	// Within the handler of "work --exec", EVDEMO_TYPE is an event's type and not a flag.
+	_, handling := a.LookupEnv("EVDEMO_ATTEMPT")
 	flags.VisitAll(func(f *pflag.Flag) {
-		if f.Changed || f.Name == "help" {
+		if f.Changed || f.Name == "help" || handling && command.EventVariable(envName(f.Name)) {
 			return
 		}
 		value, ok := a.LookupEnv(envName(f.Name))

@@ -4,11 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
-	"math/rand/v2"
+	"maps"
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/evdemo/evdemo/topology"
 	"github.com/evdemo/evdemo/worker"
@@ -16,32 +16,57 @@ import (
 
 const workLong = `Compete for the events of a queue: each goes to one of its workers.
 
-The built-in handler prints one line per event and simulates work (--latency, --fail-rate). An event is
-acknowledged after it was handled; if the worker dies before, the broker gives it to another one. A
-failed event goes back to the queue and is delivered again; after 20 deliveries the broker moves it to
-the queue's dead-letter queue.
+Without --exec or --http the built-in handler prints one line per event and simulates work (--latency,
+--fail-rate).
 
-The queue is declared if it is missing. One that exists with other arguments is an error that names
-them; --no-declare consumes it as it is. A message that is no CloudEvent is handled all the same, with
-what is known of it.
+--exec runs a command for each event: data on standard input (--exec-input cloudevent: the whole event
+in JSON), attributes in the environment: EVDEMO_ID, EVDEMO_SOURCE, EVDEMO_TYPE, EVDEMO_SUBJECT,
+EVDEMO_TIME, EVDEMO_DATACONTENTTYPE, EVDEMO_DATASCHEMA, EVDEMO_ATTEMPT, EVDEMO_REDELIVERED,
+EVDEMO_QUEUE, EVDEMO_EXT_NAME, EVDEMO_HEADER_NAME, TRACEPARENT. It is split into words as a shell would,
+and run without one unless --shell is given. Its exit code decides: 0 done; 65 dead-letter now; anything
+else retry. Its output is passed on (with -q, only its standard error). --http posts each event to a URL
+in the CloudEvents HTTP binding: 2xx done; 429 and 503 retry, and honour Retry-After; other 4xx
+dead-letter now; anything else retry. --sign-secret-file signs the requests as Standard Webhooks do.
 
-Exit codes: 0 done, also after SIGINT or SIGTERM; 2 wrong usage; 3 events in hand did not finish within
---drain-timeout, they are delivered again; 4 no broker; 1 anything else.`
+An event is acknowledged after it was handled; if the worker dies before, the broker gives it to another
+one. A failed event, also one that took longer than --timeout, waits in a retry tier (--retry) and comes
+again, after between half and all of the delay. After --max-attempts, or at once where trying again does
+not help, it goes to the queue's dead-letter queue, with the reason in its headers: see "evdemo dlq". So
+does a message that is no event, unless --accept-raw is given. An event that kills its worker every time
+gets there after 20 deliveries.
+
+--dedup FILE remembers in a SQLite database which events have been handled, "--dedup memory" in this
+process, up to 100,000 of them for an hour. A duplicate is acknowledged and not handled.
+
+The queue, its retry tiers and its dead-letter queue are declared if they are missing. One that exists
+with other arguments is an error that names them; --no-declare consumes it as it is.
+
+Exit codes: 0 done, also after SIGINT or SIGTERM; 2 wrong usage, a command that cannot be run, a file
+that cannot be used; 3 events in hand did not finish within --drain-timeout, they are delivered again; 4
+no broker; 1 anything else. Events that were retried or dead-lettered are in the summary and change
+nothing about that.`
 
 const workExample = `  evdemo work --queue payments
   evdemo work --queue payments --latency 50ms --concurrency 4 --name alice
-  evdemo work --queue payments --fail-rate 0.1 --count 100
+  evdemo work --queue payments --fail-rate 0.1 --retry 1s,5s,30s --max-attempts 5 --count 100
+  evdemo work --queue payments --exec 'jq .order_id' --concurrency 4 --timeout 10s
+  evdemo work --queue payments --exec 'jq -e .amount > /dev/null || exit 65' --shell
+  evdemo work --queue payments --http http://localhost:8080/payments --timeout 5s
+  evdemo work --queue payments --dedup handled.db --metrics-addr 127.0.0.1:9090
   evdemo work --queue payments --idle-timeout 2s -q -o json`
 
 type workOptions struct {
 	consumeOptions
+	handlerOptions
 
 	queue       string
 	concurrency int
-	latency     time.Duration
-	failRate    float64
-	seed        uint64
-	seeded      bool
+	retry       string
+	schedule    []time.Duration // from retry; nil where it is not given
+	maxAttempts int
+	timeout     time.Duration
+	acceptRaw   bool
+	dedup       string
 }
 
 // newWorkCommand builds "work". Tests pass run to look at what was parsed.
@@ -57,21 +82,27 @@ func newWorkCommand(app *App, run func(context.Context, *App, *workOptions) erro
 		Example: workExample,
 		Args:    requireNoArgs("queue"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			opts.seeded = cmd.Flags().Changed("seed")
+			opts.given = cmd.Flags().Changed
 			if err := opts.check(); err != nil {
 				return usageError(err)
 			}
 			return run(cmd.Context(), app, opts)
 		},
 	}
-	flags := cmd.Flags()
-	flags.StringVar(&opts.queue, "queue", "", "queue to work on (required)")
-	flags.IntVar(&opts.concurrency, "concurrency", 1, "how many events to handle at a time")
-	flags.DurationVar(&opts.latency, "latency", 0, "how long the built-in handler takes for an event")
-	flags.Float64Var(&opts.failRate, "fail-rate", 0, "share of deliveries that the built-in handler fails, 0 to 1")
-	flags.Uint64Var(&opts.seed, "seed", 0, "seed for --fail-rate (default: a random one)")
-	opts.addFlags(flags)
+	opts.addFlags(cmd.Flags())
 	return cmd
+}
+
+func (o *workOptions) addFlags(flags *pflag.FlagSet) {
+	flags.StringVar(&o.queue, "queue", "", "queue to work on (required)")
+	flags.IntVar(&o.concurrency, "concurrency", 1, "how many events to handle at a time")
+	flags.StringVar(&o.retry, "retry", "", "delays before further attempts, the last one for all that follow, or none (default: the topology's, 1s,5s,30s)")
+	flags.IntVar(&o.maxAttempts, "max-attempts", 0, "attempts at an event before it is dead-lettered (default: the topology's, 5)")
+	flags.DurationVar(&o.timeout, "timeout", 0, "how long one attempt may take (0: no limit; --http: 30s)")
+	flags.BoolVar(&o.acceptRaw, "accept-raw", false, "handle messages that are no events too, instead of dead-lettering them")
+	flags.StringVar(&o.dedup, "dedup", "", "handle each event once: a SQLite file that remembers which were handled, or memory")
+	o.handlerOptions.addFlags(flags)
+	o.consumeOptions.addFlags(flags)
 }
 
 func (o *workOptions) check() error {
@@ -80,72 +111,95 @@ func (o *workOptions) check() error {
 		return errors.New("say which queue: --queue payments")
 	case o.concurrency < 1:
 		return fmt.Errorf("--concurrency %d: want at least 1", o.concurrency)
-	case o.latency < 0:
-		return fmt.Errorf("--latency %v: want 0 or more", o.latency)
-	case !(o.failRate >= 0 && o.failRate <= 1):
-		return fmt.Errorf("--fail-rate %v: want 0 to 1", o.failRate)
+	case o.maxAttempts < 0 || o.maxAttempts == 0 && o.given("max-attempts"):
+		return fmt.Errorf("--max-attempts %d: want at least 1", o.maxAttempts)
+	case o.timeout < 0:
+		return fmt.Errorf("--timeout %v: want 0 or more", o.timeout)
+	}
+	var err error
+	if o.schedule, err = parseSchedule(o.retry); err != nil {
+		return err
 	}
 	if err := checkBrokerName("queue", o.queue); err != nil {
 		return err
 	}
-	return o.consumeOptions.check()
+	return errors.Join(o.handlerOptions.check(), o.consumeOptions.check())
 }
 
 func runWork(ctx context.Context, app *App, opts *workOptions) error {
-	config, err := opts.config(app, "work")
-	if err != nil {
-		return err
-	}
-	config.Queue = opts.queue
-	config.Concurrency = opts.concurrency
-	if config.Prefetch == 0 {
-		config.Prefetch = min(2*opts.concurrency, maxPrefetch)
-		if opts.latency == 0 {
-			config.Prefetch = max(fastPrefetch, config.Prefetch)
-		}
-	}
-	config.Declare, err = opts.declare(app, func(s topology.Spec) topology.Resources { return s.QueueResources(opts.queue) })
+	config, err := opts.workerConfig(app)
 	if err != nil {
 		return err
 	}
 	printer := newPrinter(app, &opts.consumeOptions)
-	return opts.run(ctx, app, config, printer, opts.handler(app, printer))
+	handler, closeHandler, err := opts.handler(app, printer, opts.concurrency)
+	if err != nil {
+		return usageError(err)
+	}
+	defer closeHandler()
+	store, closeStore, err := openDedup(ctx, opts.dedup)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err := closeStore(); err != nil {
+			app.Logger().Error("close --dedup", "error", err)
+		}
+	}()
+	var around []worker.Middleware
+	if store != nil {
+		around = append(around, worker.Dedup(store))
+	}
+	if opts.timeout > 0 {
+		around = append(around, worker.Timeout(opts.timeout))
+	}
+	return opts.run(ctx, app, config, printer, worker.Wrap(handler, around...))
 }
 
-// errSimulated is what --fail-rate fails with.
-var errSimulated = errors.New("failed on purpose (--fail-rate)")
-
-// handler is the built-in handler: it takes its time, fails its share, and prints.
-func (o *workOptions) handler(app *App, printer *printer) worker.Handler {
-	fails := o.failures(app)
-	log := app.Logger()
-	return func(ctx context.Context, d *worker.Delivery) error {
-		if app.global.verbose {
-			log.Debug("handling", slog.String("id", d.Event.ID), slog.Int("delivery", d.Attempt))
-		}
-		if o.latency > 0 {
-			select {
-			case <-time.After(o.latency):
-			case <-ctx.Done():
-				return worker.ErrRequeue
-			}
-		}
-		if fails() {
-			return errSimulated
-		}
-		return printer.print(d)
+// workerConfig puts together what the flags and the topology say.
+func (o *workOptions) workerConfig(app *App) (worker.Config, error) {
+	config, err := o.config(app, "work")
+	if err != nil {
+		return config, err
 	}
+	spec, err := app.loadSpec(o.topology)
+	if err != nil {
+		return config, err
+	}
+	spec = o.policy(spec)
+	queue := spec.Queue(o.queue)
+	config.Queue, config.Concurrency = o.queue, o.concurrency
+	config.Retry, config.MaxAttempts, config.AcceptRaw = queue.Retry, queue.MaxAttempts, o.acceptRaw
+	config.Name = o.name
+	if !o.noDeclare {
+		config.Declare = spec.QueueResources(o.queue)
+	}
+	if config.Prefetch == 0 {
+		switch {
+		case o.exec != "" || o.http != "": // they may take no longer than an acknowledgement
+			config.Prefetch = min(4*o.concurrency, maxPrefetch)
+		case o.latency > 0:
+			config.Prefetch = min(2*o.concurrency, maxPrefetch)
+		default:
+			config.Prefetch = min(max(fastPrefetch, 2*o.concurrency), maxPrefetch)
+		}
+	}
+	return config, nil
 }
 
-// failures decides by chance which deliveries fail, by a seed that it tells.
-func (o *workOptions) failures(app *App) func() bool {
-	if o.failRate == 0 {
-		return func() bool { return false }
+// policy gives the topology with the retry policy of the flags.
+func (o *workOptions) policy(spec topology.Spec) topology.Spec {
+	queue := spec.Queue(o.queue)
+	if o.schedule != nil {
+		queue.Retry = o.schedule
 	}
-	if !o.seeded {
-		o.seed = rand.Uint64() //nolint:gosec // a simulation
+	if o.maxAttempts > 0 {
+		queue.MaxAttempts = o.maxAttempts
 	}
-	app.Logger().Info("failing by chance", "fail_rate", o.failRate, "seed", o.seed)
-	chance := newChance(o.seed)
-	return func() bool { return chance.float() < o.failRate }
+	spec.Queues = maps.Clone(spec.Queues)
+	if spec.Queues == nil {
+		spec.Queues = map[string]topology.Queue{}
+	}
+	spec.Queues[o.queue] = queue
+	return spec
 }

@@ -46,6 +46,8 @@ func (p *Publisher) run(running context.Context, l *line, first *session.Session
 func (l *line) use(ctx context.Context, s *session.Session) error {
 	defer context.AfterFunc(l.aborted, s.Abort)() //nolint:contextcheck // Close aborts, not the session's end
 	l.refused = refusals{}
+	l.connected.Store(true)
+	defer l.connected.Store(false)
 	if l.sessions++; l.sessions > 1 {
 		l.counts.reconnects.Add(1)
 		l.declare(ctx, s)

@@ -3,6 +3,7 @@ package publisher
 import (
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -122,7 +123,7 @@ func (r *Raw) wire() (amqp.Publishing, error) {
 			return wire, fmt.Errorf("property %.40q... has more than %d bytes", text, maxShortString)
 		}
 	}
-	return wire, wire.Headers.Validate()
+	return wire, checkTable(wire.Headers)
 }
 
 func publishing(encoded event.Message) amqp.Publishing {
@@ -164,8 +165,41 @@ func addHeaders(to amqp.Table, extra map[string]any) error {
 		}
 		to[name] = wireValue(value)
 	}
-	errs = append(errs, to.Validate())
+	errs = append(errs, checkTable(to))
 	return errors.Join(errs...)
+}
+
+// checkTable finds header values that the client or the broker chokes on. RabbitMQ cannot read a float
+// that is no number: it ends the connection for one, and for the next one too.
+func checkTable(headers amqp.Table) error {
+	for name, value := range headers {
+		if !finite(value) {
+			return fmt.Errorf("header %q: a float that is no finite number", name)
+		}
+	}
+	return headers.Validate()
+}
+
+func finite(value any) bool {
+	switch v := value.(type) {
+	case float64:
+		return !math.IsNaN(v) && !math.IsInf(v, 0)
+	case float32:
+		return finite(float64(v))
+	case amqp.Table:
+		for _, nested := range v {
+			if !finite(nested) {
+				return false
+			}
+		}
+	case []any:
+		for _, nested := range v {
+			if !finite(nested) {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // wireValue gives a header's value in the client's types, all the way down.

@@ -90,13 +90,14 @@ func (c Config) session() session.Config {
 // Publisher publishes events over one connection at a time. All its methods may be called from
 // several goroutines at once.
 type Publisher struct {
-	config   Config
-	slots    chan struct{}       // one per accepted event without an outcome
-	heavy    *semaphore.Weighted // the bytes of those with much data
-	queue    chan *pending       // accepted, not yet on the wire; never holds more than slots does
-	sequence atomic.Int64
-	counts   counters
-	tracer   trace.Tracer // nil where nothing is traced
+	config    Config
+	slots     chan struct{}       // one per accepted event without an outcome
+	heavy     *semaphore.Weighted // the bytes of those with much data
+	queue     chan *pending       // accepted, not yet on the wire; never holds more than slots does
+	sequence  atomic.Int64
+	counts    counters
+	connected atomic.Bool
+	tracer    trace.Tracer // nil where nothing is traced
 
 	mu     sync.RWMutex // held for reading while an event is put into queue
 	closed bool
@@ -247,6 +248,9 @@ func (p *Publisher) Close(ctx context.Context) error {
 	<-p.stopped
 	return err
 }
+
+// Ready tells whether there is a connection to the broker. Without one, events wait in the window.
+func (p *Publisher) Ready() bool { return p.connected.Load() }
 
 // drain takes every slot of the window: then nothing is without an outcome.
 func (p *Publisher) drain(ctx context.Context) error {

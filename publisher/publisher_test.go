@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"math"
 	"strings"
 	"sync"
 	"testing"
@@ -13,6 +14,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/evdemo/evdemo/event"
 	"github.com/evdemo/evdemo/internal/brokertest"
 	"github.com/evdemo/evdemo/publisher"
 	"github.com/evdemo/evdemo/topology"
@@ -230,6 +232,11 @@ func TestInvalidEventsAreRefusedBeforeTheWire(t *testing.T) {
 		"taken header":     func(m *publisher.Message) { m.Headers = map[string]any{"ce-id": "mine"} },
 		"broker's header":  func(m *publisher.Message) { m.Headers = map[string]any{"x-death": "mine"} },
 		"odd header value": func(m *publisher.Message) { m.Headers = map[string]any{"odd": struct{}{}} },
+		"no number":        func(m *publisher.Message) { m.Headers = map[string]any{"deep": map[string]any{"n": []any{math.NaN()}}} },
+		"raw, infinite": func(m *publisher.Message) {
+			m.Raw = &publisher.Raw{Message: event.Message{Headers: map[string]any{"n": float32(math.Inf(-1))}}}
+		},
+		"raw, long type": func(m *publisher.Message) { m.Raw = &publisher.Raw{Message: event.Message{Type: long}} },
 	} {
 		m := publisher.Message{Event: newEvent(t, 1), To: publisher.ToQueue("q")}
 		spoil(&m)

@@ -27,6 +27,9 @@ const (
 	// and letterTick how often it looks meanwhile whether the window is used up.
 	letterSilence = 2 * time.Second
 	letterTick    = 100 * time.Millisecond
+	// backWithin bounds the wait until the broker has put back what stays.
+	backWithin = 5 * time.Second
+	backTick   = 5 * time.Millisecond
 	// visitEnd bounds the wait for outcomes once a visit was stopped.
 	visitEnd = 10 * time.Second
 )
@@ -54,11 +57,20 @@ type Letter struct {
 	Failure Failure
 }
 
+// whole tells whether the event and the message's own headers are all that there is to the message.
+func (l *Letter) whole() bool {
+	m := l.message
+	_, ours := m.Headers["ce-specversion"]
+	return l.Foreign == nil && ours && m.AppId == "" && m.ReplyTo == "" && m.Priority == 0 && m.ContentEncoding == "" &&
+		m.CorrelationId == l.Event.CorrelationID() && m.ContentType == l.Event.DataContentType
+}
+
 // Message gives the letter as a message that starts afresh, with its history taken out: the event
-// with the message's own headers, or the raw message for one that is no event.
+// with the message's own headers, or the raw message where that would not be all of it, as for one
+// that is no event.
 func (l *Letter) Message() publisher.Message {
 	m := publisher.Message{To: publisher.ToQueue(l.Failure.OriginQueue(l.Queue))}
-	if l.Foreign == nil {
+	if l.whole() {
 		m.Event, m.Headers = l.Event, l.Headers
 		return m
 	}
@@ -359,10 +371,23 @@ func (v *visit) await(ctx context.Context) {
 	v.pending.Wait()
 }
 
+// close puts what stays back, and waits until it is there: whoever looks next is to find it.
 func (v *visit) close(ctx context.Context) {
 	v.await(ctx)
-	if v.channel != nil {
-		_ = v.channel.Close()
+	if v.channel == nil || v.channel.Close() != nil || v.staying() == 0 {
+		return
+	}
+	ch, err := v.session.Channel()
+	if err != nil {
+		return
+	}
+	tick := time.NewTicker(backTick)
+	defer tick.Stop()
+	for deadline := time.Now().Add(backWithin); time.Now().Before(deadline); <-tick.C {
+		q, err := ch.QueueDeclarePassive(v.queue, true, false, false, false, nil)
+		if err != nil || q.Messages >= v.staying() || q.Consumers > 0 { // somebody else may have some of it
+			return
+		}
 	}
 }
 

@@ -9,10 +9,14 @@
 // before the acknowledgement has reached the broker. Handlers must therefore be idempotent.
 // Acknowledgements are gathered for a few milliseconds; see Config.AckInterval.
 //
-// An event whose handler returns an error or panics goes back to its queue and is delivered
-// again. A queue declared by package topology counts that: after its delivery limit the broker
-// moves the event to the dead-letter queue.
+// An event whose handler fails goes to one of the queue's retry tiers, and after Config.MaxAttempts to
+// its dead-letter queue with the reason in its headers; see [Handler] for what a result means and
+// [Failure] for the headers. [DeadLetters] is the way back. An event that kills its worker every time
+// gets to the dead-letter queue through the broker's delivery limit.
+//
+// What goes around a handler is a [Middleware]: [Timeout], [Recover], [Retry], [Dedup], [Tracing],
+// [Metrics].
 //
 // With Concurrency 1 a worker handles the events of a queue in queue order, except that an event
-// which is delivered again may come behind later ones. With more there is no order.
+// which is delivered again, or retried, comes behind later ones. With more there is no order.
 package worker

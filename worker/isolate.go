@@ -5,10 +5,14 @@ import (
 	"log/slog"
 
 	amqp "github.com/rabbitmq/amqp091-go"
+
+	"github.com/evdemo/evdemo/topology"
 )
 
-// suspectAfter is how many deliveries without an answer make an event suspect of killing its worker.
-const suspectAfter = 3
+// suspectAfter is how many deliveries without an answer make an event suspect of killing its worker. It
+// is half of the delivery limit: orderly restarts over one backlog give events back as well, and what
+// was sent ahead with a culprit must stay far enough from the limit.
+const suspectAfter = topology.DeliveryLimit / 2
 
 // isolates tells whether this subscription begins with one event at a time, until it has seen one
 // that is above suspicion.

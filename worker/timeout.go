@@ -16,12 +16,13 @@ import (
 // twice.
 func Timeout(limit time.Duration) Middleware {
 	return func(next Handler) Handler {
+		over := fmt.Errorf("%w of %v", ErrTimeout, limit)
 		return func(ctx context.Context, d *Delivery) error {
-			ctx, cancel := context.WithTimeoutCause(ctx, limit, ErrTimeout)
+			ctx, cancel := context.WithTimeoutCause(ctx, limit, over)
 			defer cancel()
 			err := next(ctx, d)
 			if err != nil && errors.Is(context.Cause(ctx), ErrTimeout) && !errors.Is(err, ErrTimeout) {
-				return fmt.Errorf("%w of %v: %w", ErrTimeout, limit, err)
+				return fmt.Errorf("%w: %w", over, err)
 			}
 			return err
 		}

@@ -69,8 +69,9 @@ type Config struct {
 	// Concurrency is how many handlers run at a time. Default 1.
 	Concurrency int
 	// Prefetch is how many events the broker may send ahead of their acknowledgement, 1 to
-	// 65,535. A high one is fast; a low one shares a short queue of slow work evenly. Default
-	// 100, or twice Concurrency where that is more.
+	// 65,535. A high one is fast; a low one shares a short queue of slow work evenly. While the
+	// first event of a subscription is in hand it is one more. Default 100, or twice Concurrency
+	// where that is more.
 	Prefetch int
 	// AckInterval is how long a finished event may wait so that one acknowledgement serves
 	// many. With Prefetch 1 nothing waits. Default 5 ms.

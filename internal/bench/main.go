@@ -22,13 +22,15 @@ import (
 )
 
 type config struct {
-	evdemo string
-	url    string
-	events int
-	rounds int
-	window int
-	memory int
-	check  bool
+	evdemo   string
+	url      string
+	events   int
+	rounds   int
+	window   int
+	memory   int
+	commands int
+	only     string
+	check    bool
 }
 
 func main() {
@@ -39,6 +41,8 @@ func main() {
 	flag.IntVar(&c.rounds, "rounds", 5, "measurements of each kind")
 	flag.IntVar(&c.window, "window", 1000, "unconfirmed events at a time, and prefetch")
 	flag.IntVar(&c.memory, "memory", 1_000_000, "events for the measurement of memory (0: none)")
+	flag.IntVar(&c.commands, "commands", 8000, "commands to start per measurement")
+	flag.StringVar(&c.only, "only", "", "measure only this: publish, work, exec, dedup, retry, letters, memory or startup")
 	flag.BoolVar(&c.check, "check", false, "exit with 5 where a figure misses its threshold")
 	flag.Parse()
 	if c.url == "" {
@@ -63,29 +67,54 @@ func run(ctx context.Context, c config) (missed bool, err error) {
 	fmt.Printf("%s events of %d bytes, window and prefetch %d, quorum queue, %s, median of %d rounds\n\n",
 		thousands(c.events), len(b.message.Body), c.window, b.server(), c.rounds)
 	for _, m := range []struct {
-		name      string
-		threshold float64
-		measure   func(context.Context) (pair, error)
+		what, name string
+		threshold  float64
+		measure    func(context.Context) (pair, error)
 	}{
-		{"publish, every event confirmed, against a bare loop", 0.9, b.publishing},
-		{"work, against a bare loop that acknowledges 100 at a time", 0.85, b.working},
+		{"publish", "publish, every event confirmed, against a bare loop", 0.9, b.publishing},
+		{"work", "work, against a bare loop that acknowledges 100 at a time", 0.85, b.working},
+		{"exec", "work --exec /bin/true, four at a time, against starting it from a bare loop", 0.8, b.starting},
+		{"dedup", "work --dedup FILE, 32 at a time, against inserting the key in a transaction each", 1, b.remembering},
 	} {
+		if !c.measures(m.what) {
+			continue
+		}
 		below, err := compare(ctx, c, m.name, m.threshold, m.measure)
 		if err != nil {
 			return false, fmt.Errorf("%s: %w", m.name, err)
 		}
 		missed = missed || below
 	}
-	if c.memory > 0 {
+	if c.measures("retry") {
+		above, err := costOfRetry(ctx, b)
+		if err != nil {
+			return false, fmt.Errorf("retry: %w", err)
+		}
+		missed = missed || above
+	}
+	if c.measures("letters") {
+		above, err := b.letters(ctx)
+		if err != nil {
+			return false, fmt.Errorf("letters: %w", err)
+		}
+		missed = missed || above
+	}
+	if c.memory > 0 && c.measures("memory") {
 		above, err := b.memory(ctx, c.memory)
 		if err != nil {
 			return false, fmt.Errorf("memory: %w", err)
 		}
 		missed = missed || above
 	}
+	if !c.measures("startup") {
+		return missed, nil
+	}
 	slow, err := startup(ctx, c)
 	return missed || slow, err
 }
+
+// measures tells whether something is to be measured.
+func (c config) measures(what string) bool { return c.only == "" || c.only == what }
 
 // pair is one round: events per second of the bare loop and of evdemo.
 type pair struct{ bare, ours float64 }
@@ -121,19 +150,27 @@ func median(values []float64) float64 {
 
 // evdemo runs the binary and gives its report and its greatest resident memory in MB.
 func (b *bare) evdemo(ctx context.Context, args ...string) (report map[string]any, megabytes float64, err error) {
-	command := exec.CommandContext(ctx, b.config.evdemo, append(args, "--url", b.config.url, "-q", "-o", "json")...)
-	command.Stderr = os.Stderr
-	out, err := command.Output()
+	out, megabytes, err := b.run(ctx, args...)
 	if err != nil {
-		return nil, 0, fmt.Errorf("evdemo %v: %w", args, err)
+		return nil, 0, err
 	}
 	if err := json.Unmarshal(out, &report); err != nil {
 		return nil, 0, fmt.Errorf("evdemo %v printed %q: %w", args, out, err)
 	}
+	return report, megabytes, nil
+}
+
+// run runs the binary and gives its output and its greatest resident memory in MB.
+func (b *bare) run(ctx context.Context, args ...string) (out []byte, megabytes float64, err error) {
+	command := exec.CommandContext(ctx, b.config.evdemo, append(args, "--url", b.config.url, "-q", "-o", "json")...)
+	command.Stderr = os.Stderr
+	if out, err = command.Output(); err != nil {
+		return nil, 0, fmt.Errorf("evdemo %v: %w", args, err)
+	}
 	if usage, ok := command.ProcessState.SysUsage().(*syscall.Rusage); ok {
 		megabytes = float64(usage.Maxrss) * rssUnit / 1e6
 	}
-	return report, megabytes, nil
+	return out, megabytes, nil
 }
 
 func perSecond(report map[string]any) float64 {

@@ -49,6 +49,17 @@ func TestOpenFileChecksEveryLineFirst(t *testing.T) {
 	assert.NotContains(t, err.Error(), "more bad lines")
 }
 
+func TestOpenFileChecksRecords(t *testing.T) {
+	t.Parallel()
+	file, err := feed.OpenFile(t.Context(), write(t, goodLine+`{"raw":{}}`+"\n"+`{"raw":{},"exchange":"x"}`), event.Defaults{})
+	require.NoError(t, err)
+	assert.Equal(t, 3, file.Count)
+	require.NoError(t, file.Close())
+	path := write(t, goodLine+`{"raw":{"priority":-1}}`)
+	_, err = feed.OpenFile(t.Context(), path, event.Defaults{})
+	require.EqualError(t, err, path+":2: invalid record: raw.priority: is no uint8")
+}
+
 func TestAtMostTenFaultsAreNamed(t *testing.T) {
 	t.Parallel()
 	for bad, more := range map[int]string{10: "", 11: "and 1 more bad lines", 25: "and 15 more bad lines"} {

@@ -14,23 +14,34 @@ import (
 
 	"github.com/evdemo/evdemo/event"
 	"github.com/evdemo/evdemo/internal/feed"
+	"github.com/evdemo/evdemo/publisher"
 )
 
-// readAll reads a source to its end and gives the events and the faults on the way.
-func readAll(t require.TestingT, source feed.Source) (events []event.Event, faults []error) {
+// readMessages reads a source to its end and gives the messages and the faults on the way.
+func readMessages(t require.TestingT, source feed.Source) (messages []publisher.Message, faults []error) {
 	for {
-		e, err := source.Next()
+		m, err := source.Next()
 		var line *feed.LineError
 		switch {
 		case errors.Is(err, io.EOF):
-			return events, faults
+			return messages, faults
 		case errors.As(err, &line):
 			faults = append(faults, err)
 		default:
 			require.NoError(t, err)
-			events = append(events, e)
+			messages = append(messages, m)
 		}
 	}
+}
+
+// readAll does so for a source that has only events.
+func readAll(t require.TestingT, source feed.Source) (events []event.Event, faults []error) {
+	messages, faults := readMessages(t, source)
+	for _, m := range messages {
+		require.Equal(t, publisher.Message{Event: m.Event}, m)
+		events = append(events, m.Event)
+	}
+	return events, faults
 }
 
 func lines(content string, defaults event.Defaults) *feed.Lines {
@@ -195,16 +206,18 @@ func FuzzLines(f *testing.F) {
 	f.Add([]byte("{\"type\":\"a\",\"data\":1}\n\n{\"data\":2}\r\nnonsense"), "")
 	f.Add([]byte("\xff\n\x00\n[1]\nnull\n"), "bare")
 	f.Fuzz(func(t *testing.T, content []byte, eventType string) {
-		events, faults := readAll(t, feed.NewLines("in", strings.NewReader(string(content)), event.Defaults{Type: eventType}))
+		messages, faults := readMessages(t, feed.NewLines("in", strings.NewReader(string(content)), event.Defaults{Type: eventType}))
 		want := 0
 		for line := range strings.SplitSeq(string(content), "\n") {
 			if strings.TrimSpace(line) != "" {
 				want++
 			}
 		}
-		require.Equal(t, want, len(events)+len(faults))
-		for _, e := range events {
-			require.NoError(t, e.Validate())
+		require.Equal(t, want, len(messages)+len(faults))
+		for _, m := range messages {
+			if m.Raw == nil {
+				require.NoError(t, m.Event.Validate())
+			}
 		}
 	})
 }

@@ -17,8 +17,11 @@ import (
 type Pump struct {
 	// Publisher is where the events go. The pump closes it.
 	Publisher *publisher.Publisher
-	// To is where each event goes, and Headers what goes with it.
-	To      publisher.Destination
+	// To is where messages go that name no destination of their own.
+	To publisher.Destination
+	// Redirect sends the others to To as well.
+	Redirect bool
+	// Headers go with each message. They go before headers of the same name that it has itself.
 	Headers map[string]any
 	// Rate bounds the events per second. 0: no bound.
 	Rate float64
@@ -27,8 +30,8 @@ type Pump struct {
 	DrainTimeout time.Duration
 	// Outcome, if set, is called for each result, by one goroutine at a time.
 	Outcome func(publisher.Result)
-	// Invalid, if set, is called for each line that is no event. Where it is nil the first such
-	// line ends the pump.
+	// Invalid, if set, is called for each line that is neither an event nor a record. Where it is
+	// nil the first such line ends the pump.
 	Invalid func(error)
 }
 
@@ -103,7 +106,7 @@ func (p *Pump) feed(ctx context.Context, source Source) (invalid int64, err erro
 		}
 	}
 	for ctx.Err() == nil {
-		e, err := source.Next()
+		m, err := source.Next()
 		if errors.Is(err, io.EOF) {
 			return invalid, nil
 		}
@@ -111,7 +114,7 @@ func (p *Pump) feed(ctx context.Context, source Source) (invalid int64, err erro
 			err = limiter.Wait(ctx)
 		}
 		if err == nil {
-			err = p.Publisher.Send(ctx, publisher.Message{Event: e, To: p.To, Headers: p.Headers}, done)
+			err = p.Publisher.Send(ctx, p.Prepare(m), done)
 		}
 		switch {
 		case err == nil, ctx.Err() != nil:
@@ -123,6 +126,15 @@ func (p *Pump) feed(ctx context.Context, source Source) (invalid int64, err erro
 		}
 	}
 	return invalid, nil
+}
+
+// Prepare gives a message of the source as it is sent: with its destination and all its headers.
+func (p *Pump) Prepare(m publisher.Message) publisher.Message {
+	if p.Redirect || m.To == (publisher.Destination{}) {
+		m.To = p.To
+	}
+	m.Headers = merge(m.Headers, p.Headers)
+	return m
 }
 
 func isInvalid(err error) bool {

@@ -319,3 +319,59 @@ func cutUntilResent(link *brokertest.Link, p *publisher.Publisher) {
 		link.Resume()
 	}
 }
+
+// A message goes where it says, unless it says nothing or the pump redirects it; the pump's headers go
+// before its own.
+func TestPumpPrepares(t *testing.T) {
+	t.Parallel()
+	own, to := publisher.ToQueue("own"), publisher.ToTopic("all")
+	shared := map[string]any{"a": "record", "b": int32(1)}
+	tests := []struct {
+		pump      feed.Pump
+		in, wants publisher.Message
+	}{
+		{feed.Pump{To: to}, publisher.Message{}, publisher.Message{To: to}},
+		{feed.Pump{To: to}, publisher.Message{To: own}, publisher.Message{To: own}},
+		{feed.Pump{To: to}, publisher.Message{To: publisher.ToTopic("own")}, publisher.Message{To: publisher.ToTopic("own")}},
+		{feed.Pump{To: to, Redirect: true}, publisher.Message{To: own}, publisher.Message{To: to}},
+		{feed.Pump{To: to, Headers: map[string]any{"a": "flag"}}, publisher.Message{}, publisher.Message{To: to, Headers: map[string]any{"a": "flag"}}},
+		{feed.Pump{To: to}, publisher.Message{Headers: shared}, publisher.Message{To: to, Headers: shared}},
+		{
+			feed.Pump{To: to, Headers: map[string]any{"a": "flag"}},
+			publisher.Message{Headers: shared},
+			publisher.Message{To: to, Headers: map[string]any{"a": "flag", "b": int32(1)}},
+		},
+	}
+	for _, test := range tests {
+		assert.Equal(t, test.wants, test.pump.Prepare(test.in))
+	}
+	assert.Equal(t, map[string]any{"a": "record", "b": int32(1)}, shared, "what is the message's own does not change")
+}
+
+// Records go to several places in one run, and what goes nowhere is named by its id.
+func TestPumpSendsRecords(t *testing.T) {
+	t.Parallel()
+	pump := pumpTo(t, brokertest.URL(t))
+	queue := pump.To.RoutingKey
+	pump.To = publisher.ToTopic("amq.fanout") // which nothing is bound to
+	pump.Headers = map[string]any{"added": "x"}
+	outcomes := map[string]publisher.Outcome{}
+	pump.Outcome = func(r publisher.Result) {
+		outcomes[r.Message.ID()] = r.Outcome
+		assert.Equal(t, "x", r.Message.Headers["added"])
+	}
+	report, err := pump.Run(t.Context(), lines(strings.Join([]string{
+		`{"raw":{"message_id":"raw","body_base64":"AP8="},"headers":{"x-any":1,"ce-id":2},"routing_key":"` + queue + `"}`,
+		`{"event":{"specversion":"1.0","id":"event","source":"s","type":"t"},"headers":{"h":1},"routing_key":"` + queue + `"}`,
+		`{"specversion":"1.0","id":"plain","source":"s","type":"t"}`,
+		`{"raw":{"message_id":"nowhere"},"routing_key":"` + queue + `.missing"}`,
+		`{"raw":{"message_id":"no-exchange"},"exchange":"` + queue + `.missing"}`,
+		`{"raw":{"message_id":"after"},"routing_key":"` + queue + `"}`,
+	}, "\n"), event.Defaults{}))
+	require.NoError(t, err)
+	requireSum(t, report)
+	assert.Equal(t, map[string]publisher.Outcome{
+		"raw": publisher.Confirmed, "event": publisher.Confirmed, "after": publisher.Confirmed,
+		"plain": publisher.Returned, "nowhere": publisher.Returned, "no-exchange": publisher.Returned,
+	}, outcomes)
+}

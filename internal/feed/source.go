@@ -1,5 +1,5 @@
 // Package feed gives events to publish, one after the other, from a file, a stream or a
-// generator, and pumps them through a publisher.
+// generator, and pumps them through a publisher. A [Record] is a message written down as a whole.
 package feed
 
 import (
@@ -12,18 +12,20 @@ import (
 	"os"
 
 	"github.com/evdemo/evdemo/event"
+	"github.com/evdemo/evdemo/publisher"
 )
 
 // maxLine bounds one line of JSONL: RabbitMQ's own limit for a message is 128 MiB at most.
 const maxLine = 128 << 20
 
-// Source gives events. Next returns io.EOF at the end, and a *LineError for an event that cannot be
-// read, after which Next may be called again. A Source is used by one goroutine at a time.
+// Source gives events, and messages that are none. Next returns io.EOF at the end, and a *LineError for
+// what cannot be read, after which Next may be called again. A message without a destination goes
+// wherever its user sends it. A Source is used by one goroutine at a time.
 type Source interface {
-	Next() (event.Event, error)
+	Next() (publisher.Message, error)
 }
 
-// LineError says which line of which input is not an event, and why.
+// LineError says which line of which input is neither an event nor a record, and why.
 type LineError struct {
 	Name string
 	Line int
@@ -46,22 +48,24 @@ type made struct {
 	next func() (event.Event, error)
 }
 
-func (m *made) Next() (event.Event, error) {
+func (m *made) Next() (publisher.Message, error) {
 	if m.left == 0 {
-		return event.Event{}, io.EOF
+		return publisher.Message{}, io.EOF
 	}
 	m.left--
-	return m.next()
+	e, err := m.next()
+	return publisher.Message{Event: e}, err
 }
 
-// Lines reads JSONL: one event a line, in the forms that event.Parse knows. Blank lines are
-// passed over.
+// Lines reads JSONL: one event a line, in the forms that event.Parse knows, or one [Record]. Blank
+// lines are passed over.
 type Lines struct {
 	name     string
 	in       *bufio.Reader
 	defaults event.Defaults
 	line     int
 	long     []byte // holds a line that does not fit the reader's buffer
+	record   bool
 }
 
 // NewLines reads from r. The name stands in errors.
@@ -69,25 +73,31 @@ func NewLines(name string, r io.Reader, defaults event.Defaults) *Lines {
 	return &Lines{name: name, in: bufio.NewReaderSize(r, 64<<10), defaults: defaults}
 }
 
-// Next gives the next line's event. Its data is its own, not the reader's.
-func (l *Lines) Next() (event.Event, error) {
+// Next gives the next line's message. Its data is its own, not the reader's. An object is a record where
+// all its members are a record's and it has either an "event" with a "specversion" or an object "raw";
+// everything else is read by event.Parse.
+func (l *Lines) Next() (publisher.Message, error) {
 	for {
 		line, err := l.readLine()
 		if err != nil && !errors.Is(err, io.EOF) { // what was read of the line may not be all of it
-			return event.Event{}, fmt.Errorf("read %s: %w", l.name, err)
+			return publisher.Message{}, fmt.Errorf("read %s: %w", l.name, err)
 		}
 		if len(bytes.TrimSpace(line)) > 0 {
-			e, parseErr := event.Parse(line, l.defaults)
-			if parseErr != nil {
-				return event.Event{}, &LineError{l.name, l.line, parseErr}
+			var m publisher.Message
+			var parseErr error
+			if m, l.record, parseErr = parse(line, l.defaults); parseErr != nil {
+				return publisher.Message{}, &LineError{l.name, l.line, parseErr}
 			}
-			return e, nil
+			return m, nil
 		}
 		if err != nil {
-			return event.Event{}, io.EOF
+			return publisher.Message{}, io.EOF
 		}
 	}
 }
+
+// IsRecord tells whether the line that Next gave last was a record.
+func (l *Lines) IsRecord() bool { return l.record }
 
 // readLine gives the next line, valid until the next call.
 func (l *Lines) readLine() ([]byte, error) {
@@ -109,10 +119,11 @@ func (l *Lines) readLine() ([]byte, error) {
 // File is a Source over a file.
 type File struct {
 	*Lines
-	// Count is how many events the file holds; -1 where nobody has looked.
+	// Count is how many events and records the file holds; -1 where nobody has looked.
 	Count int
-	file  *os.File
-	temp  bool
+
+	file *os.File
+	temp bool
 }
 
 // OpenFile reads the whole file once and checks every line before it gives the first event. It
@@ -168,7 +179,8 @@ func Spool(ctx context.Context, name string, r io.Reader, defaults event.Default
 	return check(ctx, name, f, defaults, true)
 }
 
-// maxFaults is how many bad lines are named before the rest are only counted.
+// maxFaults is how many bad lines, and how many faults of one record, are named before the rest are only
+// counted.
 const maxFaults = 10
 
 func check(ctx context.Context, name string, f *os.File, defaults event.Defaults, temp bool) (*File, error) {
@@ -192,9 +204,9 @@ func (f *File) checkAll(ctx context.Context, name string, defaults event.Default
 	var faults []error
 	more := 0
 	for ctx.Err() == nil {
-		e, err := lines.Next()
-		if err == nil {
-			if err = e.Validate(); err != nil {
+		m, err := lines.Next()
+		if err == nil && m.Raw == nil {
+			if err = m.Event.Validate(); err != nil {
 				err = &LineError{name, lines.line, err}
 			}
 		}

@@ -25,8 +25,8 @@ var ErrExpression = errors.New("invalid filter")
 // time, datacontenttype, dataschema, extensions (a map), headers (a map) and data: the decoded JSON,
 // or the text where the data is not JSON. A Filter may be used by several goroutines.
 type Filter struct {
-	program   *vm.Program
-	needsData bool
+	program *vm.Program
+	uses    names
 }
 
 // environment is what an expression sees.
@@ -41,6 +41,7 @@ type environment struct {
 	Extensions      map[string]any `expr:"extensions"`
 	Headers         map[string]any `expr:"headers"`
 	Data            any            `expr:"data"`
+	Failure         map[string]any `expr:"failure"`
 }
 
 // Compile checks an expression and makes it ready. The empty expression matches everything.
@@ -53,21 +54,29 @@ func Compile(expression string) (*Filter, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrExpression, err)
 	}
-	return &Filter{program: program, needsData: names.data}, nil
+	return &Filter{program: program, uses: *names}, nil
 }
 
-// names notes which names an expression uses, so that data is decoded only where it is wanted.
-type names struct{ data bool }
+// names notes which names an expression uses, so that what costs something is worked out only where it
+// is wanted.
+type names struct{ data, failure bool }
 
 func (n *names) Visit(node *ast.Node) {
-	if id, ok := (*node).(*ast.IdentifierNode); ok && (id.Value == "data" || id.Value == "$env") {
-		n.data = true
+	if id, ok := (*node).(*ast.IdentifierNode); ok {
+		n.data = n.data || id.Value == "data" || id.Value == "$env"
+		n.failure = n.failure || id.Value == "failure" || id.Value == "$env"
 	}
 }
 
 // Match tells whether the expression holds for an event. An error means that the expression
 // could not be worked out for this one, for instance because a field is not there to compare.
 func (f *Filter) Match(e event.Event, headers map[string]any) (bool, error) {
+	return f.MatchFailed(e, headers, func() map[string]any { return nil })
+}
+
+// MatchFailed is Match for an event that has failed. The expression sees the history of that under the
+// name failure, a map that is empty with Match; it is asked for only where the expression uses it.
+func (f *Filter) MatchFailed(e event.Event, headers map[string]any, failure func() map[string]any) (bool, error) {
 	if f.program == nil {
 		return true, nil
 	}
@@ -76,7 +85,10 @@ func (f *Filter) Match(e event.Event, headers map[string]any) (bool, error) {
 		DataContentType: e.DataContentType, DataSchema: e.DataSchema,
 		Extensions: e.Extensions, Headers: headers,
 	}
-	if f.needsData && json.Unmarshal(e.Data, &env.Data) != nil {
+	if f.uses.failure {
+		env.Failure = failure()
+	}
+	if f.uses.data && json.Unmarshal(e.Data, &env.Data) != nil {
 		env.Data = string(e.Data)
 	}
 	result, err := expr.Run(f.program, env)

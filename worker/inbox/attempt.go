@@ -1,0 +1,191 @@
+package inbox
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/evdemo/evdemo/worker"
+)
+
+// How often the file is asked whether another process's attempt has ended.
+const (
+	minPoll = 5 * time.Millisecond
+	maxPoll = 100 * time.Millisecond
+)
+
+// attempt is one call of a handler by Once.
+type attempt struct {
+	store *Store
+	key   worker.Key
+
+	mu        sync.Mutex
+	state     attemptState
+	committed bool          // by Transact
+	settled   chan struct{} // closed when Transact has ended; nil before it is called
+}
+
+type attemptState uint8
+
+const (
+	handling attemptState = iota
+	transacting
+	transacted
+	over
+)
+
+type attemptKey struct{}
+
+// Once implements worker.DedupStore. Attempts at one event are in turn among all the processes that share
+// the file. An attempt that fails, or panics, leaves nothing behind, and the next is made at once.
+//
+// Where handle has called Transact and that has committed, the event is handled, whatever handle
+// returns: its error is passed on, and the event's next delivery is a duplicate.
+func (s *Store) Once(ctx context.Context, key worker.Key, handle func(context.Context) error) (called bool, err error) {
+	if outer, ok := ctx.Value(attemptKey{}).(*attempt); ok && outer.store == s && outer.inTransact() {
+		return false, ErrInTransact
+	}
+	if err := s.enter(); err != nil {
+		return false, err
+	}
+	defer s.leave()
+	_, err = s.recent.Once(ctx, key, func(ctx context.Context) error {
+		claimed, err := s.claim(ctx, key)
+		if err != nil {
+			return fmt.Errorf("claim event %s: %w", key.ID, err)
+		}
+		if !claimed {
+			return nil
+		}
+		called = true
+		return s.attempt(ctx, key, handle)
+	})
+	return called, err
+}
+
+// claim makes the event this process's. False means that it has been handled.
+func (s *Store) claim(ctx context.Context, key worker.Key) (claimed bool, err error) {
+	s.writer.forgetFailed(key)
+	for {
+		var handled bool
+		err := s.writer.write(ctx, func(ctx context.Context, _ *sql.Tx) (err error) {
+			claimed, handled, err = s.writer.do.claimEvent(ctx, key, s.writer.owner.id)
+			return err
+		})
+		if err != nil || claimed || handled {
+			return claimed && err == nil, err
+		}
+		if err := s.awaitOther(ctx, key); err != nil {
+			return false, err
+		}
+	}
+}
+
+// awaitOther waits until the claim of another process is gone: it is done, has failed, or is dead.
+func (s *Store) awaitOther(ctx context.Context, key worker.Key) error {
+	const query = `SELECT EXISTS (SELECT 1 FROM evdemo_inbox_claims WHERE consumer = ? AND source = ? AND id = ?)`
+	for pause := minPoll; ; pause = min(2*pause, maxPoll) {
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-s.writer.ended:
+			return ErrClosed
+		}
+		var claimed bool
+		err := s.db.QueryRowContext(ctx, query, key.Consumer, key.Source, key.ID).Scan(&claimed)
+		if err != nil || !claimed {
+			return explain(err)
+		}
+	}
+}
+
+// attempt calls handle and settles the claim.
+func (s *Store) attempt(ctx context.Context, key worker.Key, handle func(context.Context) error) error {
+	a := &attempt{store: s, key: key}
+	claimed := true
+	defer func() { // after a panic too
+		if claimed && !a.end() {
+			s.release(ctx, key)
+		}
+	}()
+	if err := handle(context.WithValue(ctx, attemptKey{}, a)); err != nil || a.end() {
+		return err
+	}
+	err := s.record(ctx, key)
+	claimed = err != nil
+	return err
+}
+
+// record remembers that the event was handled. It was, even if ctx has ended.
+func (s *Store) record(ctx context.Context, key worker.Key) error {
+	err := s.writer.write(context.WithoutCancel(ctx), func(ctx context.Context, _ *sql.Tx) error {
+		_, err := s.writer.do.recordEvent(ctx, key, s.writer.owner.id)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("event %s was handled, but that cannot be recorded, and it will be handled again: %w", key.ID, err)
+	}
+	return nil
+}
+
+// release gives the claim up. Where that fails it is tried again later.
+func (s *Store) release(ctx context.Context, key worker.Key) {
+	err := s.writer.write(context.WithoutCancel(ctx), func(ctx context.Context, _ *sql.Tx) error {
+		return s.writer.do.releaseEvent(ctx, key, s.writer.owner.id)
+	})
+	if err != nil {
+		s.writer.releaseLater(key)
+		s.config.Logger.Warn("inbox: a failed attempt is given up later", slog.String("path", s.config.Path),
+			slog.String("id", key.ID), slog.Any("error", err))
+	}
+}
+
+// inTransact tells whether Transact is under way.
+func (a *attempt) inTransact() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.state == transacting
+}
+
+// beginTransact admits the first call of Transact.
+func (a *attempt) beginTransact() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	switch a.state {
+	case handling:
+		a.state = transacting
+		a.settled = make(chan struct{})
+		return nil
+	case over:
+		return ErrNotInOnce
+	default:
+		return ErrTransacted
+	}
+}
+
+func (a *attempt) endTransact(committed bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.state = transacted
+	a.committed = committed
+	close(a.settled)
+}
+
+// end ends the attempt, and tells whether Transact has committed. A handler that returns while its Transact
+// is under way, on another goroutine, has that waited for.
+func (a *attempt) end() (committed bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for a.state == transacting {
+		settled := a.settled
+		a.mu.Unlock()
+		<-settled
+		a.mu.Lock()
+	}
+	a.state = over
+	return a.committed
+}
