@@ -1,7 +1,7 @@
 // Package event is the event itself: its attributes, their rules, and how it is written and read.
 //
 // An [Event] is a CloudEvents 1.0 event (https://github.com/cloudevents/spec). The package knows
-// no broker. It writes and reads an event in two forms, and both are exact: what was written is
+// no broker. It writes and reads an event in three forms, and both are exact: what was written is
 // read back with every attribute and with its data byte for byte.
 //
 //   - JSON, the CloudEvents JSON format: [Event.AppendJSON], [Event.MarshalJSON] and

@@ -28,17 +28,18 @@ func main() {
 	db := flag.String("db", "payments.db", "the SQLite `file` with the charges and the inbox")
 	idle := flag.Duration("idle-timeout", 0, "end when nothing has come for so long; 0 is never")
 	concurrency := flag.Int("concurrency", 32, "how many events are handled at a time")
+	lease := flag.Duration("lease", 0, "how long events wait that a killed worker had in hand; 0 is 15s")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, *url, *queue, *db, *idle, *concurrency); err != nil {
+	if err := run(ctx, *url, *queue, *db, *idle, *lease, *concurrency); err != nil {
 		fmt.Fprintln(os.Stderr, "inbox:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, url, queue, db string, idle time.Duration, concurrency int) (err error) {
-	store, err := inbox.Open(ctx, inbox.Config{Path: db})
+func run(ctx context.Context, url, queue, db string, idle, lease time.Duration, concurrency int) (err error) {
+	store, err := inbox.Open(ctx, inbox.Config{Path: db, Lease: lease})
 	if err != nil {
 		return err
 	}

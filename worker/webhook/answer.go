@@ -128,8 +128,8 @@ type redactor struct{ replacer *strings.Replacer }
 // leastSecret is how long a text is that is taken for a secret. Shorter ones stand in every answer.
 const leastSecret = 4
 
-// newRedactor makes one for the password, the query, and the headers that are sent.
-func newRedactor(target *url.URL, headers http.Header) *redactor {
+// newRedactor makes one for the password, the query, and the headers that are sent with every event.
+func newRedactor(target *url.URL, header http.Header) *redactor {
 	secrets := []string{target.RawQuery}
 	if user := target.User; user != nil {
 		password, _ := user.Password()
@@ -141,8 +141,8 @@ func newRedactor(target *url.URL, headers http.Header) *redactor {
 			secrets = append(secrets, spellings(value)...)
 		}
 	}
-	for name, values := range headers {
-		if http.CanonicalHeaderKey(name) == "Host" {
+	for name, values := range header {
+		if name == headerUserAgent {
 			continue
 		}
 		for _, value := range values {

@@ -14,6 +14,7 @@
 //	other 4xx  trying again does not help
 //	all else   tried again: also redirects, which are not followed, and answers that do not come
 //
-// Delivery is at least once: a service must be able to meet an event a second time. ce-source and
-// ce-id together tell it by, and so does webhook-id.
+// Delivery is at least once: a service must be able to meet an event a second time. It knows it by
+// ce-source and ce-id together, or by webhook-id, which is made of both and is the same for every
+// attempt.
 package webhook

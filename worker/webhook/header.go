@@ -111,7 +111,7 @@ func parseURL(raw string) (*url.URL, error) {
 func prepare(target *url.URL, headers http.Header) (address string, header http.Header, host string) {
 	bare := *target
 	bare.User, bare.Fragment, bare.RawFragment = nil, "", ""
-	header = http.Header{"User-Agent": {userAgent}}
+	header = http.Header{headerUserAgent: {userAgent}}
 	if user := target.User; user != nil {
 		password, _ := user.Password()
 		header.Set("Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte(user.Username()+":"+password)))

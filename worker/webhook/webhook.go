@@ -24,8 +24,10 @@ const (
 	// DefaultTimeout bounds an attempt whose context has no deadline.
 	DefaultTimeout = 30 * time.Second
 
-	userAgent     = "evdemo"
-	headerAttempt = "Evdemo-Attempt"
+	userAgent = "evdemo"
+
+	headerAttempt   = "Evdemo-Attempt"
+	headerUserAgent = "User-Agent"
 
 	dialTimeout      = 10 * time.Second
 	handshakeTimeout = 10 * time.Second
@@ -78,10 +80,10 @@ func New(config Config) (*Poster, error) {
 		target:    target.Scheme + "://" + target.Host,
 		signer:    signer,
 		timeout:   config.Timeout,
-		private:   newRedactor(target, config.Headers),
 		transport: newTransport(config),
 	}
 	p.url, p.header, p.host = prepare(target, config.Headers)
+	p.private = newRedactor(target, p.header)
 	if p.timeout == 0 {
 		p.timeout = DefaultTimeout
 	}
@@ -174,7 +176,7 @@ func (p *Poster) request(ctx context.Context, d *worker.Delivery) (*http.Request
 	request.Header = header
 	maps.Copy(request.Header, p.header)
 	request.Header[headerAttempt] = []string{strconv.Itoa(d.Attempt)}
-	// No value, no header: it only tells the client that the request may be sent again.
+	// Without a value it is not sent: it only tells the client that it may send the request again.
 	request.Header["Idempotency-Key"] = p.header["Idempotency-Key"]
 	setTrace(ctx, request.Header, d)
 	if p.signer != nil {
