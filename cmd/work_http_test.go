@@ -65,10 +65,10 @@ func TestWorkHTTP(t *testing.T) {
 	url, queue := brokertest.URL(t), brokertest.Name(t, "http")
 	broker, err := session.DialWithin(t.Context(), session.Config{URLs: session.SplitURLs(url)}, patience)
 	require.NoError(t, err)
-	spec := topology.Spec{Queues: map[string]topology.Queue{queue: {}}}
 	file := filepath.Join(t.TempDir(), "topology.yaml")
-	require.NoError(t, os.WriteFile(file, []byte("queues: {"+queue+": {retry: [20ms], max-attempts: 3}}\n"), 0o600))
-	spec, err = topology.Parse(file, []byte("queues: {"+queue+": {retry: [20ms], max-attempts: 3}}\n"))
+	content := []byte("queues: {" + queue + ": {retry: [20ms], max-attempts: 3}}\n")
+	require.NoError(t, os.WriteFile(file, content, 0o600))
+	spec, err := topology.Parse(file, content)
 	require.NoError(t, err)
 	defer removeAll(t, broker, spec.Resources())
 	env := map[string]string{"AMQP_URL": url, "EVDEMO_TOPOLOGY": file}

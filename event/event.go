@@ -1,15 +1,16 @@
 // Package event is the event itself: its attributes, their rules, and how it is written and read.
 //
 // An [Event] is a CloudEvents 1.0 event (https://github.com/cloudevents/spec). The package knows
-// no broker. It writes and reads an event in three forms, and both are exact: what was written is
+// no broker. It writes and reads an event in three forms, and all are exact: what was written is
 // read back with every attribute and with its data byte for byte.
 //
 //   - JSON, the CloudEvents JSON format: [Event.AppendJSON], [Event.MarshalJSON] and
 //     [Event.UnmarshalJSON]. Always one line, so a stream of events is JSON Lines.
 //   - Message, the AMQP binary content mode: [Event.Encode] and [Decode]. Attributes are headers
 //     and the body is the data, untouched.
+//   - HTTP, the HTTP binding: [Event.EncodeHTTP] and [DecodeHTTP]. Extensions come back as text.
 //
-// [Parse] is the third way in, for documents written by people and by programs that never heard
+// [Parse] is one more way in, for documents written by people and by programs that never heard
 // of CloudEvents. It is lenient about names and strict about loss: it refuses what it would have
 // to drop.
 //

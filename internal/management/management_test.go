@@ -5,14 +5,15 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
-	amqp "github.com/rabbitmq/amqp091-go"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
 	"github.com/evdemo/evdemo/internal/brokertest"
 	"github.com/evdemo/evdemo/internal/management"
+	"github.com/evdemo/evdemo/internal/session"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -20,10 +21,10 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 func TestQueuesOfARealBroker(t *testing.T) {
 	t.Parallel()
 	node := brokertest.Node(t)
-	conn, err := amqp.Dial(node.URL())
+	s, err := session.DialWithin(t.Context(), session.Config{URLs: []string{node.URL()}}, time.Minute)
 	require.NoError(t, err)
-	defer func() { require.NoError(t, conn.Close()) }()
-	ch, err := conn.Channel()
+	defer s.Close()
+	ch, err := s.Channel()
 	require.NoError(t, err)
 	for _, name := range []string{"payments", "payments.dlq", "orders.email.dlq", "xdlq", "payments.dlq.old"} {
 		_, err := ch.QueueDeclare(name, true, false, false, false, nil)

@@ -3,7 +3,6 @@ package inbox_test
 import (
 	"context"
 	"database/sql"
-	"fmt"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -124,7 +123,7 @@ func requireOneEffectEach(t *testing.T, path string, ids map[string]bool) {
 		var id string
 		var n int
 		require.NoError(t, rows.Scan(&id, &n))
-		require.True(t, ids[id], fmt.Sprintf("nobody has published %s", id))
+		require.True(t, ids[id], "nobody has published %s", id)
 		missing--
 		extra += n - 1
 	}
