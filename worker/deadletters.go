@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,7 +23,7 @@ const (
 	// size of the letters. The broker puts back what was shown to up to 32 consumers in its order;
 	// with more it does not.
 	letterWindow = 500
-	mostWindows  = 30
+	mostWindows  = 20
 	// letterSilence is how long the next letter may take before a visit looks whether there is one,
 	// and letterTick how often it looks meanwhile whether the window is used up.
 	letterSilence = 2 * time.Second
@@ -71,7 +72,9 @@ func (l *Letter) whole() bool {
 func (l *Letter) Message() publisher.Message {
 	m := publisher.Message{To: publisher.ToQueue(l.Failure.OriginQueue(l.Queue))}
 	if l.whole() {
-		m.Event, m.Headers = l.Event, l.Headers
+		m.Event, m.Headers = l.Event, maps.Clone(l.Headers)
+		delete(m.Headers, "CC")
+		delete(m.Headers, "BCC")
 		return m
 	}
 	headers := make(map[string]any, len(l.message.Headers))
@@ -135,10 +138,21 @@ func (c DeadLetters) Visit(ctx context.Context, queue string, decide func(*Lette
 		return Visited{}, fmt.Errorf("visit %s: %w", queue, err)
 	}
 	defer s.Close()
+	// A broker that is silent answers nothing: some time after the end of ctx nobody waits for it.
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(visitEnd+backWithin, s.Abort) })()
+	while, end := context.WithCancel(ctx) // the session: what it has shown is nobody's after it
+	defer end()
+	go func() { // ends with the visit
+		select {
+		case <-s.Done():
+			end()
+		case <-while.Done():
+		}
+	}()
 	v := &visit{config: c, queue: queue, session: s, decide: decide}
-	defer v.close(ctx)
+	defer v.close(while)
 	if err = v.begin(); err == nil && v.Total > 0 {
-		err = v.walk(ctx)
+		err = v.walk(while)
 	}
 	switch lost := s.Err(); {
 	case lost != nil:
@@ -175,10 +189,12 @@ type visit struct {
 	decide  func(*Letter) (Action, error)
 	channel *amqp.Channel
 	acks    *acks
-	ahead   int // what the broker sends ahead
-	windows int
-	to      *publisher.Publisher
-	pending sync.WaitGroup // letters that wait for their outcome
+
+	cancelled <-chan string // the broker has ended a consumer
+	ahead     int           // what the broker sends ahead
+	windows   int
+	to        *publisher.Publisher
+	pending   sync.WaitGroup // letters that wait for their outcome
 
 	mu                        sync.Mutex // held while config.Failed is called
 	redriven, failed, unknown atomic.Int64
@@ -197,6 +213,11 @@ func (v *visit) begin() error {
 		return err
 	}
 	v.channel, v.Total = ch, q.Messages
+	v.cancelled = ch.NotifyCancel(make(chan string, mostWindows+1))
+	if q.Consumers > 0 && v.config.Logger != nil {
+		v.config.Logger.Warn("somebody else consumes this queue; the letters that they have in hand are not seen",
+			slog.String("queue", v.queue), slog.Int("consumers", q.Consumers))
+	}
 	v.ahead = min(max(letterWindow, v.Total/mostWindows+1), maxPrefetch)
 	v.acks = newAcks(ch, v.ahead, maxAckBatch, DefaultAckInterval)
 	return nil
@@ -211,8 +232,11 @@ func (v *visit) walk(ctx context.Context) error {
 		more, err = v.window(ctx)
 	}
 	v.await(ctx)
-	_ = v.acks.flush()
-	if v.acks.close(); v.redriven.Load() > 0 || v.Discarded > 0 {
+	flushed := v.acks.flush()
+	if lost := v.acks.close(); err == nil && (flushed != nil || lost > 0) {
+		err = fmt.Errorf("%d letters that were taken out are still there: %w", max(lost, 1), errLate)
+	}
+	if v.redriven.Load() > 0 || v.Discarded > 0 {
 		select { // see linger
 		case <-time.After(lingerLonger):
 		case <-v.session.Done():
@@ -235,7 +259,7 @@ func (v *visit) window(ctx context.Context) (more bool, err error) {
 		return false, fmt.Errorf("consume from %s: %w", v.queue, err)
 	}
 	most := v.staying() + v.ahead*3/4
-	for err == nil && v.Seen < v.Total && v.staying() < most {
+	for err == nil && ctx.Err() == nil && v.Seen < v.Total && v.staying() < most {
 		m, ok := v.next(ctx, letters, most)
 		if !ok {
 			break
@@ -247,11 +271,16 @@ func (v *visit) window(ctx context.Context) (more bool, err error) {
 		return false, cancelErr
 	}
 	for m := range letters { // what the broker had sent ahead
-		if !ended && err == nil && v.Seen < v.Total {
+		if !ended && err == nil && ctx.Err() == nil && v.Seen < v.Total {
 			err = v.meet(ctx, &m)
 		}
 	}
-	return !ended && v.Seen < v.Total, err
+	select {
+	case <-v.cancelled:
+		return false, errors.Join(err, fmt.Errorf("%w: it was deleted meanwhile, or its node went down", ErrQueueGone))
+	default:
+		return !ended && ctx.Err() == nil && v.Seen < v.Total, err
+	}
 }
 
 // staying counts the letters that are out and will not be taken: they use up the prefetch.
@@ -340,7 +369,10 @@ func (v *visit) redrive(ctx context.Context, l *Letter, queue string) error {
 func (v *visit) outcome(l *Letter, r publisher.Result) {
 	switch r.Outcome {
 	case publisher.Confirmed:
-		_ = v.acks.ack(l.message.DeliveryTag) // on a lost connection it stays; the visit says so
+		if v.acks.ack(l.message.DeliveryTag) != nil { // the connection is lost: it is in both queues
+			v.unknown.Add(1)
+			return
+		}
 		v.redriven.Add(1)
 		return
 	case publisher.Unknown:

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"testing"
 	"time"
 
@@ -186,6 +187,52 @@ func TestAVisitThatIsStopped(t *testing.T) {
 	eventually(t, func() bool {
 		return depth(t, ch, config.Queue) == account.Redriven && depth(t, ch, dlq) == n-account.Redriven
 	}, "each letter is in one of the queues")
+}
+
+// What cannot be undone stops at once, also where the letters have been sent ahead.
+func TestADiscardThatIsStopped(t *testing.T) {
+	t.Parallel()
+	url := brokertest.URL(t)
+	const n = 1500
+	config, ids := letters(t, url, n)
+	dlq := topology.DeadLetterQueue(config.Queue)
+	ctx, cancel := context.WithCancel(t.Context())
+	seen := 0
+	account, err := lettersOf(url).Visit(ctx, dlq, func(*worker.Letter) (worker.Action, error) {
+		if seen++; seen == 100 {
+			cancel()
+		}
+		return worker.Discard(), nil
+	})
+	require.NoError(t, err)
+	assert.Equal(t, worker.Visited{Total: n, Seen: 100, Discarded: 100}, account)
+	require.True(t, assert.ObjectsAreEqual(ids[100:], order(t, url, dlq, n-100)), "the rest stays in its place")
+}
+
+// The broker routes by a header CC too, wherever a message is published to. A retry must not follow it: it
+// would be confirmed for the copy's sake, and be nowhere else.
+func TestAHeaderCCIsNotFollowed(t *testing.T) {
+	t.Parallel()
+	url := brokertest.URL(t)
+	config := retried(t, url, 20*time.Millisecond)
+	config.MaxAttempts = 2
+	other := brokertest.Name(t, "audit")
+	ch := channel(t, url)
+	_, err := ch.QueueDeclare(other, true, false, false, false, nil)
+	require.NoError(t, err)
+	t.Cleanup(func() { _, _ = channel(t, url).QueueDelete(other, false, false, false) })
+	require.NoError(t, ch.Publish("", config.Queue, false, false, amqp.Publishing{
+		Headers: amqp.Table{
+			"CC": []any{other}, "ce-specversion": "1.0", "ce-id": "1", "ce-source": "s", "ce-type": "t",
+			"evdemo-attempts": int64(math.MaxInt64), // nor does nonsense in a header of ours hurt a worker
+		},
+	}))
+	eventually(t, func() bool { return depth(t, ch, other) == 1 }, "the broker follows it at first")
+	w := start(t, config, func(context.Context, *worker.Delivery) error { return errAlways })
+	letter := deadLetters(t, ch, config.Queue, 1)[0]
+	require.NoError(t, w.end())
+	assert.NotContains(t, letter.Headers, "CC")
+	assert.Equal(t, 1, depth(t, ch, other))
 }
 
 // Cut off in the middle of a redrive, every letter is in one of the two queues, or in both.

@@ -23,7 +23,8 @@ type DedupStore interface {
 
 // Dedup hands each event to the handler until it has been handled once, and no further. A
 // duplicate is acknowledged, counted in Stats.Duplicates, and not handled. The consumer of the key
-// is the queue, so that workers on one queue share what they know where they share a store.
+// is the queue, so that workers on one queue share what they know where they share a store. A message
+// that is no event is handled each time: nothing says that its id is its own.
 //
 // What is promised depends on the store and the handler. Where the handler's effect is part of the
 // store's transaction, the effect and the record of it commit together, and each event has its
@@ -32,6 +33,9 @@ type DedupStore interface {
 func Dedup(store DedupStore) Middleware {
 	return func(next Handler) Handler {
 		return func(ctx context.Context, d *Delivery) error {
+			if d.Foreign != nil {
+				return next(ctx, d)
+			}
 			key := Key{Consumer: d.Queue, Source: d.Event.Source, ID: d.Event.ID}
 			called, err := store.Once(ctx, key, func(ctx context.Context) error { return next(ctx, d) })
 			if err == nil && !called {

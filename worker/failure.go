@@ -154,6 +154,8 @@ func passing(name string) bool {
 	switch name {
 	case headerSequence, "x-death", "x-delivery-count", "x-acquired-count":
 		return true
+	case "CC", "BCC": // the broker routes by these as well, wherever a message is published to
+		return true
 	default:
 		return strings.HasPrefix(name, "x-first-death-") || strings.HasPrefix(name, "x-last-death-")
 	}

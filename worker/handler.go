@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"math"
 	"strings"
 	"time"
 
@@ -101,7 +102,7 @@ func (d *Delivery) readHeaders(headers amqp.Table) (history bool) {
 
 // readHistory reads what the headers say of earlier attempts.
 func (d *Delivery) readHistory(headers map[string]any) {
-	d.Attempt = max(number(headers, headerAttempts), 0) + 1
+	d.Attempt = min(max(number(headers, headerAttempts), 0), math.MaxInt32-1) + 1
 	d.first = moment(headers, headerFirstFailure)
 	d.notBefore = moment(headers, headerNotBefore)
 	if _, ok := headers[headerRoutingKey]; ok {

@@ -10,9 +10,9 @@ import (
 )
 
 // suspectAfter is how many deliveries without an answer make an event suspect of killing its worker. It
-// is half of the delivery limit: orderly restarts over one backlog give events back as well, and what
-// was sent ahead with a culprit must stay far enough from the limit.
-const suspectAfter = topology.DeliveryLimit / 2
+// is a quarter of the delivery limit: orderly restarts over one backlog give events back as well, and what
+// was sent ahead with a culprit must stay far from the limit, since it may be sent ahead with another one.
+const suspectAfter = topology.DeliveryLimit / 4
 
 // isolates tells whether this subscription begins with one event at a time, until it has seen one
 // that is above suspicion.

@@ -102,14 +102,15 @@ func (sub *subscription) fail(ctx context.Context, d *Delivery, err error) {
 		sub.ack(d.message.DeliveryTag)
 		return
 	}
-	v := sub.policy.decide(d.Attempt, err, time.Now())
+	now := time.Now()
+	v := sub.policy.decide(d.Attempt, err, now)
 	if d.Foreign != nil && errors.Is(err, d.Foreign) {
 		v = sub.policy.deadLetter(ReasonInvalid)
 	}
 	if v.reason != "" {
 		sub.logFailure(ctx, slog.LevelError, "event is dead-lettered", d, err, slog.String("reason", string(v.reason)))
 	} else {
-		sub.logFailure(ctx, slog.LevelWarn, "handler failed; the event is tried again", d, err, slog.Duration("in", v.wait.Round(time.Millisecond)))
+		sub.logFailure(ctx, slog.LevelWarn, "handler failed; the event is tried again", d, err, slog.Duration("in", v.until(now).Round(time.Millisecond)))
 	}
 	sub.pass(ctx, d, v, d.failedHeaders(v, err, sub.config.Name))
 }
@@ -164,6 +165,7 @@ func (p *passage) settle(r publisher.Result) {
 
 func (p *passage) count() {
 	switch {
+	case p.verdict.waiting:
 	case p.stay || p.verdict.reason == "":
 		p.counts.retried.Add(1)
 	default:

@@ -39,6 +39,15 @@ type verdict struct {
 	wait      time.Duration
 	notBefore time.Time // where wait is only a part of the way
 	reason    Reason
+	waiting   bool // it has not failed again: its time has not come
+}
+
+// until tells how long it is, at least, until the event comes again.
+func (v verdict) until(now time.Time) time.Duration {
+	if v.notBefore.IsZero() {
+		return v.wait
+	}
+	return v.notBefore.Sub(now)
 }
 
 // decide judges an event by its latest attempt and the error that this ended with.

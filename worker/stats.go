@@ -26,7 +26,7 @@ type Stats struct {
 	Redelivered int64
 	// Foreign counts delivered messages that were no CloudEvents.
 	Foreign int64
-	// Late counts handled events whose acknowledgement came too late for its connection. Each
+	// Late counts events that were handled, skipped or passed on and whose acknowledgement came too late for its connection. Each
 	// is delivered again.
 	Late int64
 	// Reconnects counts connections after the first.

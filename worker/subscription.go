@@ -133,13 +133,20 @@ func (sub *subscription) start() error {
 	sub.cancelled = ch.NotifyCancel(make(chan string, 1))
 	sub.acks = newAcks(ch, config.Prefetch, min(max(config.Prefetch/2, 1), maxAckBatch), config.AckInterval)
 	if sub.isolates() {
-		return sub.take(shortString("first "+config.ConnectionName), 1)
+		return sub.take(consumerTag(config.ConnectionName, ""), 1)
 	}
 	return sub.takeAll()
 }
 
 func (sub *subscription) takeAll() error {
-	return sub.take(shortString(sub.config.ConnectionName), sub.config.Prefetch)
+	return sub.take(consumerTag(sub.config.ConnectionName, " ahead"), sub.config.Prefetch)
+}
+
+// consumerTag is the tag of one of a worker's consumers. When the worker dies the broker puts back what
+// they had in hand in the order of their tags, and what is sent ahead comes behind the first event.
+func consumerTag(name, suffix string) string {
+	const longest = 240
+	return name[:min(len(name), longest)] + suffix
 }
 
 // take starts a consumer, from which everything comes from now on.
@@ -244,8 +251,12 @@ func (sub *subscription) giveBack() {
 	moment := linger
 	select {
 	case <-sub.ended:
+		if sub.inHand.Load() > 0 { // failed events that the broker does not take yet
+			sub.requeueUnstarted(nil)
+			moment = lingerLonger
+		}
 	case <-time.After(patience):
-		sub.requeueUnstarted()
+		sub.requeueUnstarted(sub.ended)
 		moment = lingerLonger
 	}
 	_ = sub.drain()
@@ -256,15 +267,24 @@ func (sub *subscription) giveBack() {
 	}
 }
 
-// requeueUnstarted gives back one by one what the broker has sent ahead.
-func (sub *subscription) requeueUnstarted() {
+// requeueUnstarted gives back one by one what the broker has sent ahead, until enough is closed: from
+// then on the end of the channel is quicker. It takes no longer than running handlers may.
+func (sub *subscription) requeueUnstarted(enough <-chan struct{}) {
 	given := 0
+	late := time.After(sub.config.DrainTimeout)
 	for m := range sub.intake.Load().deliveries {
 		if sub.acks.requeue(m.DeliveryTag) != nil {
 			return
 		}
-		if given++; given%giveBackAtOnce == 0 {
-			<-time.After(giveBackEvery)
+		if given++; given%giveBackAtOnce != 0 {
+			continue
+		}
+		select {
+		case <-time.After(giveBackEvery):
+		case <-enough:
+			return
+		case <-late:
+			return
 		}
 	}
 }
@@ -353,7 +373,7 @@ func (sub *subscription) receive(ctx context.Context) (m amqp.Delivery, ok bool)
 
 func (sub *subscription) handleOne(ctx context.Context, m *amqp.Delivery) {
 	d := decode(sub.queue, m)
-	if !d.notBefore.IsZero() && sub.wait(ctx, d) {
+	if !d.notBefore.IsZero() && sub.config.Topic == "" && sub.wait(ctx, d) {
 		sub.returnTicket()
 		return
 	}
@@ -378,6 +398,7 @@ func (sub *subscription) wait(ctx context.Context, d *Delivery) bool {
 		return false
 	}
 	v := sub.policy.waitAtLeast(left, now)
+	v.waiting = true
 	sub.pass(ctx, d, v, d.waitingHeaders(v))
 	return true
 }
