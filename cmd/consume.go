@@ -195,14 +195,15 @@ func (s summary) text() string {
 // printer writes one line per event. Each line is with the system before the event is
 // acknowledged.
 type printer struct {
-	mu    sync.Mutex
-	out   io.Writer
-	name  string
-	json  bool
-	quiet bool
-	buf   []byte
-	stop  func() // ends the run
-	err   error  // why output cannot be written
+	mu     sync.Mutex
+	out    io.Writer
+	name   string
+	json   bool
+	quiet  bool
+	buf    []byte
+	stop   func() // ends the run
+	err    error  // why output cannot be written
+	broken error  // why nothing can be handled
 }
 
 func newPrinter(app *App, o *consumeOptions) *printer {
@@ -235,13 +236,23 @@ func (p *printer) print(d *worker.Delivery) error {
 	return nil
 }
 
+// fail ends the run with an error that is no event's.
+func (p *printer) fail(err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.broken == nil {
+		p.broken = err
+	}
+	p.stop()
+}
+
 func (p *printer) failure() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.err == nil {
-		return nil
+		return p.broken
 	}
-	return fmt.Errorf("print events: %w", p.err)
+	return errors.Join(p.broken, fmt.Errorf("print events: %w", p.err))
 }
 
 // appendLine writes an event for people: who got it, what it is, and the beginning of its data.

@@ -126,16 +126,16 @@ func (o *selectOptions) notFound() error {
 }
 
 // failureFields are what a filter sees of a failure.
-func failureFields(l *worker.Letter) func() map[string]any {
-	return func() map[string]any {
+func failureFields(l *worker.Letter) func() filter.Failure {
+	return func() filter.Failure {
 		f := l.Failure
-		fields := map[string]any{
-			"reason": string(f.Reason), "error": f.Error, "attempts": f.Attempts, "redrives": f.Redrives,
-			"first_failure": f.First, "last_failure": f.Last, "worker": f.Worker, "stderr": f.Stderr,
-			"queue": f.Queue, "exchange": f.Exchange, "routing_key": f.RoutingKey, "exit_code": nil,
+		fields := filter.Failure{
+			Reason: string(f.Reason), Error: f.Error, Attempts: f.Attempts, Redrives: f.Redrives,
+			FirstFailure: f.First, LastFailure: f.Last, Worker: f.Worker, Stderr: f.Stderr,
+			Queue: f.Queue, Exchange: f.Exchange, RoutingKey: f.RoutingKey,
 		}
 		if f.ExitCode != nil {
-			fields["exit_code"] = *f.ExitCode
+			fields.ExitCode = *f.ExitCode
 		}
 		return fields
 	}
@@ -160,6 +160,9 @@ func (a *App) visit(ctx context.Context, queue string, failed func(*worker.Lette
 	})
 	if bar != nil {
 		_ = bar.Finish()
+	}
+	if errors.Is(err, worker.ErrConnectionLost) {
+		err = fmt.Errorf("%w\nWhat was not taken out is still there: run the command again. A letter that was being sent back may come twice", err)
 	}
 	if errors.Is(err, worker.ErrQueueGone) {
 		err = fmt.Errorf("%w\n\"evdemo dlq list\" tells which dead-letter queues there are", err)

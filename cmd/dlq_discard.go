@@ -18,8 +18,9 @@ not selected stays where it is, and so does what arrives while the command runs.
 
 Broker: takes from the dead-letter queue.
 
-Exit codes: 0 the selected letters are gone; 2 wrong usage or a bad filter; 3 a letter that --id names
-is not there; 4 no broker; 1 anything else.`
+Exit codes: 0 the selected letters are gone, or as many as there was time for before SIGINT or SIGTERM:
+the report tells; 2 wrong usage or a bad filter; 3 a letter that --id names is not there; 4 no broker; 1
+anything else.`
 
 const dlqDiscardExample = `  evdemo dlq discard payments --all
   evdemo dlq discard payments --filter 'failure.reason == "invalid"' --yes`

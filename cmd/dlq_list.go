@@ -113,7 +113,9 @@ func (o *dlqListOptions) names(ctx context.Context, app *App) (queues []string, 
 		if err := letters.check([]string{name}, false); err != nil {
 			return nil, false, usageError(err)
 		}
-		queues = append(queues, letters.queue)
+		if !slices.Contains(queues, letters.queue) {
+			queues = append(queues, letters.queue)
+		}
 	}
 	if len(queues) > 0 {
 		return queues, true, nil

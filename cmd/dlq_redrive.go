@@ -21,8 +21,9 @@ not take; it is named.
 
 Broker: publishes to the queues of origin, takes from the dead-letter queue.
 
-Exit codes: 0 all selected letters were sent back; 2 wrong usage or a bad filter, nothing was sent; 3
-some were not sent back, or a letter that --id names is not there; 4 no broker; 1 anything else.`
+Exit codes: 0 all selected letters were sent back, or as many as there was time for before SIGINT or
+SIGTERM: the report tells; 2 wrong usage or a bad filter, nothing was sent; 3 some were not sent back,
+or a letter that --id names is not there; 4 no broker; 1 anything else.`
 
 const dlqRedriveExample = `  evdemo dlq redrive payments --all
   evdemo dlq redrive payments --filter 'failure.reason == "timeout"' --rate 50
@@ -77,6 +78,23 @@ func newDLQRedriveCommand(app *App, run func(context.Context, *App, *dlqRedriveO
 	return cmd
 }
 
+// wouldRedrive is a line of a dry run for machines.
+type wouldRedrive struct {
+	ID     string        `json:"id"`
+	Type   string        `json:"type"`
+	Reason worker.Reason `json:"reason"`
+	To     string        `json:"to"`
+}
+
+// print shows what would be sent where.
+func (o *dlqRedriveOptions) print(app *App, l *worker.Letter, to string) error {
+	if o.output.json() {
+		return writeJSON(app.Out, wouldRedrive{l.Event.ID, l.Event.Type, l.Failure.Reason, to})
+	}
+	_, err := fmt.Fprintf(app.Out, "%s -> %s\n", appendLetter(nil, l), printable(to, widestText))
+	return err
+}
+
 func runDLQRedrive(ctx context.Context, app *App, opts *dlqRedriveOptions) error {
 	limit := rate.NewLimiter(rate.Inf, 1)
 	if opts.rate > 0 {
@@ -100,8 +118,7 @@ func runDLQRedrive(ctx context.Context, app *App, opts *dlqRedriveOptions) error
 		}
 		if opts.dryRun {
 			would++
-			_, err := fmt.Fprintf(app.Out, "%s -> %s\n", appendLetter(nil, l), printable(to, widestText))
-			return worker.Keep(), err
+			return worker.Keep(), opts.print(app, l, to)
 		}
 		return worker.Redrive(to), limit.Wait(ctx)
 	})

@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
 	"os"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -104,7 +107,7 @@ func (o *handlerOptions) handler(app *App, printer *printer, concurrency int) (w
 		if err != nil {
 			return nil, nil, fmt.Errorf("--exec: %w", err)
 		}
-		return runner.Handle, func() {}, nil
+		return printer.guard(runner.Handle, standardFile(app.Out)), func() {}, nil
 	case o.http != "":
 		config := webhook.Config{URL: o.http, Headers: o.header, Concurrency: concurrency}
 		var err error
@@ -127,15 +130,45 @@ func (o *handlerOptions) handler(app *App, printer *printer, concurrency int) (w
 // then nothing stands between.
 func (o *handlerOptions) command(app *App) command.Config {
 	config := command.Config{Command: o.exec, Shell: o.shell, Input: command.Input(o.execInput), Stderr: app.Err}
-	if !app.global.quiet {
-		config.Stdout = app.Out
-		if out, ok := app.Out.(*checkedWriter); ok {
-			if file, ok := out.w.(*os.File); ok {
-				config.Stdout = file
-			}
-		}
+	if app.global.quiet {
+		return config
+	}
+	config.Stdout = app.Out
+	if file := standardFile(app.Out); file != nil {
+		config.Stdout = file
 	}
 	return config
+}
+
+// standardFile is the file behind standard output, nil where there is none.
+func standardFile(out io.Writer) *os.File {
+	checked, ok := out.(*checkedWriter)
+	if !ok {
+		return nil
+	}
+	file, _ := checked.w.(*os.File)
+	return file
+}
+
+// guard ends the run where no event is at fault: the command cannot be started any more, or nobody reads
+// its standard output. Its event goes back to the queue, as do those that were sent ahead.
+func (p *printer) guard(handle worker.Handler, stdout *os.File) worker.Handler {
+	return func(ctx context.Context, d *worker.Delivery) error {
+		err := handle(ctx, d)
+		var start *fs.PathError
+		switch {
+		case err == nil:
+			return nil
+		case errors.As(err, &start) && start.Op == "fork/exec" && !errors.Is(err, syscall.EAGAIN) && !errors.Is(err, syscall.E2BIG):
+			err = fmt.Errorf("--exec: the command cannot be started: %w", start)
+		case stdout != nil && nobodyReads(stdout):
+			err = fmt.Errorf("standard output: %w", syscall.EPIPE)
+		default:
+			return err
+		}
+		p.fail(err)
+		return worker.ErrRequeue
+	}
 }
 
 func readSecret(path string) (string, error) {

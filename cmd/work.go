@@ -113,6 +113,8 @@ func (o *workOptions) check() error {
 		return fmt.Errorf("--concurrency %d: want at least 1", o.concurrency)
 	case o.maxAttempts < 0 || o.maxAttempts == 0 && o.given("max-attempts"):
 		return fmt.Errorf("--max-attempts %d: want at least 1", o.maxAttempts)
+	case o.given("dedup") && o.dedup == "":
+		return errors.New("--dedup is empty: want a file, or memory")
 	case o.timeout < 0:
 		return fmt.Errorf("--timeout %v: want 0 or more", o.timeout)
 	}

@@ -41,7 +41,23 @@ type environment struct {
 	Extensions      map[string]any `expr:"extensions"`
 	Headers         map[string]any `expr:"headers"`
 	Data            any            `expr:"data"`
-	Failure         map[string]any `expr:"failure"`
+	Failure         Failure        `expr:"failure"`
+}
+
+// Failure is what an expression sees of why and when an event was dead-lettered.
+type Failure struct {
+	Reason       string    `expr:"reason"`
+	Error        string    `expr:"error"`
+	Attempts     int       `expr:"attempts"`
+	Redrives     int       `expr:"redrives"`
+	FirstFailure time.Time `expr:"first_failure"`
+	LastFailure  time.Time `expr:"last_failure"`
+	Queue        string    `expr:"queue"`
+	Exchange     string    `expr:"exchange"`
+	RoutingKey   string    `expr:"routing_key"`
+	Worker       string    `expr:"worker"`
+	ExitCode     any       `expr:"exit_code"` // an int, or nil where no command failed
+	Stderr       string    `expr:"stderr"`
 }
 
 // Compile checks an expression and makes it ready. The empty expression matches everything.
@@ -71,12 +87,12 @@ func (n *names) Visit(node *ast.Node) {
 // Match tells whether the expression holds for an event. An error means that the expression
 // could not be worked out for this one, for instance because a field is not there to compare.
 func (f *Filter) Match(e event.Event, headers map[string]any) (bool, error) {
-	return f.MatchFailed(e, headers, func() map[string]any { return nil })
+	return f.MatchFailed(e, headers, func() Failure { return Failure{} })
 }
 
 // MatchFailed is Match for an event that has failed. The expression sees the history of that under the
-// name failure, a map that is empty with Match; it is asked for only where the expression uses it.
-func (f *Filter) MatchFailed(e event.Event, headers map[string]any, failure func() map[string]any) (bool, error) {
+// name failure, which is empty with Match; it is asked for only where the expression uses it.
+func (f *Filter) MatchFailed(e event.Event, headers map[string]any, failure func() Failure) (bool, error) {
 	if f.program == nil {
 		return true, nil
 	}
