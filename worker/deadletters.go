@@ -23,7 +23,7 @@ const (
 	// size of the letters. The broker puts back what was shown to up to 32 consumers in its order;
 	// with more it does not.
 	letterWindow = 500
-	mostWindows  = 20
+	mostWindows  = 30
 	// letterSilence is how long the next letter may take before a visit looks whether there is one,
 	// and letterTick how often it looks meanwhile whether the window is used up.
 	letterSilence = 2 * time.Second
@@ -245,8 +245,9 @@ func (v *visit) walk(ctx context.Context) error {
 	return err
 }
 
-// window meets the letters of one consumer, until as many stay as it may have out. It tells whether
-// there are more.
+// window meets the letters of one consumer, until as many stay as it may have out: then it gets no more.
+// It tells whether there are more. Nobody cancels it: the broker would give back at once what is on its
+// way then, ahead of the letters that come before.
 func (v *visit) window(ctx context.Context) (more bool, err error) {
 	if err := v.channel.Qos(v.ahead, 0, false); err != nil {
 		return false, err
@@ -258,7 +259,7 @@ func (v *visit) window(ctx context.Context) (more bool, err error) {
 	if err != nil {
 		return false, fmt.Errorf("consume from %s: %w", v.queue, err)
 	}
-	most := v.staying() + v.ahead*3/4
+	most := v.staying() + v.ahead
 	for err == nil && ctx.Err() == nil && v.Seen < v.Total && v.staying() < most {
 		m, ok := v.next(ctx, letters, most)
 		if !ok {
@@ -266,20 +267,11 @@ func (v *visit) window(ctx context.Context) (more bool, err error) {
 		}
 		err = v.meet(ctx, &m)
 	}
-	ended := err != nil || ctx.Err() != nil || v.staying() < most
-	if cancelErr := v.channel.Cancel(tag, false); cancelErr != nil {
-		return false, cancelErr
-	}
-	for m := range letters { // what the broker had sent ahead
-		if !ended && err == nil && ctx.Err() == nil && v.Seen < v.Total {
-			err = v.meet(ctx, &m)
-		}
-	}
 	select {
 	case <-v.cancelled:
 		return false, errors.Join(err, fmt.Errorf("%w: it was deleted meanwhile, or its node went down", ErrQueueGone))
 	default:
-		return !ended && ctx.Err() == nil && v.Seen < v.Total, err
+		return err == nil && ctx.Err() == nil && v.Seen < v.Total && v.staying() >= most, err
 	}
 }
 

@@ -49,6 +49,8 @@ func deadLetters(t *testing.T, ch *amqp.Channel, queue string, n int) []amqp.Del
 	}
 }
 
+// rabbitmq-cli-consumer has no dead-lettering after so many tries (ricbra#19), and amqpx makes a storm of
+// what fails (#50).
 func TestAFailedEventWaitsInTheTiersAndIsThenDeadLettered(t *testing.T) {
 	t.Parallel()
 	url := brokertest.URL(t)
