@@ -46,7 +46,7 @@ func (o *consumeOptions) addFlags(flags *pflag.FlagSet) {
 	flags.IntVar(&o.count, "count", 0, "stop after so many events handled with success (0: no limit)")
 	flags.DurationVar(&o.idleTimeout, "idle-timeout", 0, "stop when no event has come for so long (0: never)")
 	flags.DurationVar(&o.drainTimeout, "drain-timeout", worker.DefaultDrainTimeout, "after an interrupt, how long to wait for events in hand")
-	flags.IntVar(&o.prefetch, "prefetch", 0, "events the broker may send ahead (0: 300; with --latency twice, with --exec and --http four times the concurrency)")
+	flags.IntVar(&o.prefetch, "prefetch", 0, "events the broker may send ahead (0: 300; with --latency twice, with --exec and --http eight times the concurrency)")
 	flags.StringVar(&o.name, "name", "", "name in output and in the broker's list of connections (default: the process id)")
 	flags.BoolVar(&o.noDeclare, "no-declare", false, "consume what is there; declare nothing")
 	flags.StringVar(&o.topology, "topology", "", "topology file that says how to declare (default: the built-in topology)")

@@ -179,7 +179,7 @@ func (o *workOptions) workerConfig(app *App) (worker.Config, error) {
 	if config.Prefetch == 0 {
 		switch {
 		case o.exec != "" || o.http != "": // they may take no longer than an acknowledgement
-			config.Prefetch = min(4*o.concurrency, maxPrefetch)
+			config.Prefetch = min(8*o.concurrency, maxPrefetch)
 		case o.latency > 0:
 			config.Prefetch = min(2*o.concurrency, maxPrefetch)
 		default:
