@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -82,14 +81,5 @@ func (o *dlqDiscardOptions) ask(ctx context.Context, app *App) error {
 	if !o.all {
 		which = "the selected dead letters"
 	}
-	fmt.Fprintf(app.Err, "Discard %s of %s for good? [y/N] ", which, o.queue)
-	answer, err := readLine(ctx, app)
-	if err != nil {
-		return err
-	}
-	switch strings.ToLower(answer) {
-	case "y", "yes":
-		return nil
-	}
-	return errors.New("nothing was discarded")
+	return confirm(ctx, app, fmt.Sprintf("Discard %s of %s for good?", which, o.queue), "nothing was discarded")
 }

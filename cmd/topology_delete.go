@@ -130,16 +130,21 @@ func askToDelete(ctx context.Context, app *App, resources topology.Resources, co
 		return nil
 	}
 	t.Render()
-	fmt.Fprintf(app.Err, "Delete all of it, and what is in it? [y/N] ")
+	return confirm(ctx, app, "Delete all of it, and what is in it?", "nothing was deleted")
+}
+
+// confirm asks a person. It is an error, which says what became of the matter, if the answer is not yes.
+func confirm(ctx context.Context, app *App, question, otherwise string) error {
+	fmt.Fprintf(app.Err, "%s [y/N] ", question)
 	answer, err := readLine(ctx, app)
 	if err != nil {
-		return err
+		return fmt.Errorf("%w; %s", err, otherwise)
 	}
 	switch strings.ToLower(answer) {
 	case "y", "yes":
 		return nil
 	}
-	return errors.New("nothing was deleted")
+	return errors.New(otherwise)
 }
 
 // readLine reads an answer. The end of ctx leaves the read behind, which nothing can end.
@@ -156,10 +161,10 @@ func readLine(ctx context.Context, app *App) (string, error) {
 	select {
 	case r := <-read:
 		if r.line == "" && r.err != nil {
-			return "", errors.New("no answer; nothing was deleted")
+			return "", errors.New("no answer")
 		}
 		return r.line, nil
 	case <-ctx.Done():
-		return "", errors.New("interrupted; nothing was deleted")
+		return "", errors.New("interrupted")
 	}
 }
