@@ -108,17 +108,33 @@ func successor(file *os.File, path string) *os.File {
 // logPrefix is what RabbitMQ puts before every line: time, level and process.
 var logPrefix = regexp.MustCompile(`^\S+ \S+ \[\w+\] <[\d.]+> ?`)
 
-// lastWords are the lines that tell why a server did not come up, without their prefix. What
-// RabbitMQ says about it stands around its line BOOT FAILED; before that is its banner, after it are
-// Erlang's reports of processes that fall one after the other.
+// erlangReport is how a report of a process that fell begins; its lines share one prefix.
+var erlangReport = regexp.MustCompile(`^ +(supervisor|crasher):`)
+
+// lastWords are the lines that tell why a server did not come up, without their prefix: those
+// around RabbitMQ's line BOOT FAILED, without the banner before it and without Erlang's reports of
+// processes that fall one after the other.
 func (l layout) lastWords() []string {
-	const before, after = 10, 20
 	lines, err := Tail(l.startupLog(), 1000)
 	if err != nil {
 		return []string{err.Error()}
 	}
-	for i := range lines {
-		lines[i] = strings.TrimRight(logPrefix.ReplaceAllString(lines[i], ""), "= ")
+	return lastWords(lines)
+}
+
+func lastWords(log []string) []string {
+	const before, after = 10, 20
+	lines := make([]string, 0, len(log))
+	report := ""
+	for _, line := range log {
+		prefix := logPrefix.FindString(line)
+		text := strings.TrimRight(strings.TrimPrefix(line, prefix), "= \r")
+		if erlangReport.MatchString(text) {
+			report = prefix
+		}
+		if report == "" || prefix != report {
+			lines = append(lines, text)
+		}
 	}
 	if banner := slices.Index(lines, "  Starting broker..."); banner >= 0 {
 		lines = lines[banner+1:]

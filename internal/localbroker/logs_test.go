@@ -38,6 +38,27 @@ func TestTail(t *testing.T) {
 	}
 }
 
+// The server's two outputs share the file, and their lines may come in any order.
+func TestLastWordsLeaveErlangsReportsOut(t *testing.T) {
+	t.Parallel()
+	at := func(second, process, text string) string {
+		return "2026-11-25 11:31:" + second + "+00:00 [error] <" + process + "> " + text
+	}
+	require.Equal(t, []string{"no such key", "BOOT FAILED", "Error during startup", "Kernel pid terminated"}, lastWords([]string{
+		"  Starting broker...",
+		at("55.481850", "0.132.0", "no such key"),
+		at("56.491406", "0.132.0", "    supervisor: {local,rabbit_prelaunch_sup}"),
+		"",
+		at("56.491406", "0.132.0", "    reason: failed"),
+		"BOOT FAILED",
+		at("56.491861", "0.130.0", "  crasher:"),
+		at("56.491861", "0.130.0", "    pid: <0.130.0>"),
+		at("55.485149", "0.132.0", "Error during startup"),
+		"===========",
+		"Kernel pid terminated",
+	}))
+}
+
 func TestFollow(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "log")
