@@ -96,7 +96,8 @@ func New(eventType, source string, data any) (Event, error) {
 // Caused returns an event that by brought about, as [New] makes it and linked to by:
 //
 //   - causationid and parentid are by's id: it happened because of by, and after it. A caller that
-//     knows another predecessor in the same stream sets parentid to that one.
+//     knows another predecessor in the same stream sets parentid and parenttype to that one's.
+//   - parenttype is by's type.
 //   - correlationid is by's, or by's id where by has none, so that every event of one flow bears
 //     the id of the event that began it.
 //   - the subject is by's.
@@ -120,6 +121,9 @@ func Caused(by Event, eventType, source string, data any) (Event, error) {
 		ExtCausationID:   by.ID,
 		ExtParentID:      by.ID,
 		ExtCorrelationID: correlation,
+	}
+	if by.Type != "" {
+		e.Extensions[ExtParentType] = by.Type
 	}
 	if err := e.Validate(); err != nil {
 		return Event{}, err

@@ -110,6 +110,7 @@ func TestCaused(t *testing.T) {
 	assert.Equal(t, map[string]any{
 		event.ExtCausationID:   order.ID,
 		event.ExtParentID:      order.ID,
+		event.ExtParentType:    "order.created",
 		event.ExtCorrelationID: order.ID,
 	}, payment.Extensions)
 	assert.JSONEq(t, `{"amount":100}`, string(payment.Data))

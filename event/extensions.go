@@ -24,6 +24,10 @@ const (
 	// several events caused by one, each has the same cause and its predecessor for a parent.
 	ExtParentID = "parentid"
 
+	// ExtParentType is the type of the event that parentid names, so that who handles no events of
+	// that type knows that there is nothing to wait for.
+	ExtParentType = "parenttype"
+
 	// ExtSchemaVersion is the version of the data's shape for this event type, an integer from 1
 	// up. Absent means 1. [Event.SchemaVersion] reads it.
 	ExtSchemaVersion = "schemaversion"

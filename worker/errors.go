@@ -43,16 +43,22 @@ var (
 	ErrURL = session.ErrURL
 )
 
-// Permanent marks an error that trying again does not mend: the event is dead-lettered at once. It
-// returns nil for nil.
-func Permanent(err error) error {
+// Permanent marks an error that trying again does not mend: the event is dead-lettered at once, with
+// the reason permanent. It returns nil for nil.
+func Permanent(err error) error { return DeadLetter(ReasonPermanent, err) }
+
+// DeadLetter is [Permanent] with another reason. It returns nil for nil.
+func DeadLetter(reason Reason, err error) error {
 	if err == nil {
 		return nil
 	}
-	return &permanentError{err}
+	return &permanentError{reason, err}
 }
 
-type permanentError struct{ err error }
+type permanentError struct {
+	reason Reason
+	err    error
+}
 
 func (e *permanentError) Error() string { return e.err.Error() }
 func (e *permanentError) Unwrap() error { return e.err }

@@ -18,7 +18,9 @@ const (
 	ReasonAttempts      Reason = "attempts"       // it failed as often as the policy allows
 	ReasonTimeout       Reason = "timeout"        // likewise, and the last attempt took too long
 	ReasonPanic         Reason = "panic"          // likewise, and the last attempt panicked
-	ReasonInvalid       Reason = "invalid"        // it cannot be read as an event
+	ReasonInvalid       Reason = "invalid"        // it cannot be read as an event, or breaks its schema
+	ReasonVersion       Reason = "version"        // its data has a version that the consumer does not understand
+	ReasonOrphan        Reason = "orphan"         // the event that it has to come after did not come in time
 	ReasonDeliveryLimit Reason = "delivery-limit" // the broker gave up: no worker ever answered
 )
 

@@ -52,8 +52,8 @@ func (v verdict) until(now time.Time) time.Duration {
 
 // decide judges an event by its latest attempt and the error that this ended with.
 func (p *policy) decide(attempt int, err error, now time.Time) verdict {
-	if _, ok := errors.AsType[*permanentError](err); ok {
-		return p.deadLetter(ReasonPermanent)
+	if permanent, ok := errors.AsType[*permanentError](err); ok {
+		return p.deadLetter(permanent.reason)
 	}
 	if attempt >= p.maxAttempts || len(p.schedule) == 0 {
 		return p.deadLetter(exhausted(err))

@@ -177,8 +177,8 @@ func fail(span trace.Span, errorType, reason string) {
 
 // errorType is the class of a failure. Its values are few where the handler's error types are.
 func errorType(err error) string {
-	if _, ok := errors.AsType[*permanentError](err); ok {
-		return string(ReasonPermanent)
+	if permanent, ok := errors.AsType[*permanentError](err); ok {
+		return string(permanent.reason)
 	}
 	if reason := exhausted(err); reason != ReasonAttempts {
 		return string(reason)
