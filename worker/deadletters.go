@@ -59,11 +59,11 @@ type Letter struct {
 }
 
 // whole tells whether the event and the message's own headers are all that there is to the message.
-func (l *Letter) whole() bool {
-	m := l.message
+func (d *Delivery) whole() bool {
+	m := d.message
 	_, ours := m.Headers["ce-specversion"]
-	return l.Foreign == nil && ours && m.AppId == "" && m.ReplyTo == "" && m.Priority == 0 && m.ContentEncoding == "" &&
-		m.CorrelationId == l.Event.CorrelationID() && m.ContentType == l.Event.DataContentType
+	return d.Foreign == nil && ours && m.AppId == "" && m.ReplyTo == "" && m.Priority == 0 && m.ContentEncoding == "" &&
+		m.CorrelationId == d.Event.CorrelationID() && m.ContentType == d.Event.DataContentType
 }
 
 // Message gives the letter as a message that starts afresh, with its history taken out: the event

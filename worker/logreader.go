@@ -1,0 +1,318 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	amqp "github.com/rabbitmq/amqp091-go"
+
+	"github.com/evdemo/evdemo/internal/session"
+)
+
+var (
+	errLogEnd   = errors.New("the end of the log is reached")
+	errNoStream = errors.New("is no stream: its messages have no offsets")
+)
+
+// handleError is an error of the function that entries are handed to.
+type handleError struct{ err error }
+
+func (e *handleError) Error() string { return e.err.Error() }
+func (e *handleError) Unwrap() error { return e.err }
+
+// logReader is one reading of a log, over as many connections as it takes.
+type logReader struct {
+	LogConfig
+	queue   string
+	handle  func(*Entry) error
+	settled bool  // From and the end no longer depend on the moment
+	end     int64 // unless the log is followed: the last offset to be read
+	next    int64 // the offset to go on with; -1 while none has been seen
+}
+
+// read reads over one session, with a new subscription each time the broker ends one. It returns nil at
+// the end of the log.
+func (r *logReader) read(ctx context.Context, s *session.Session) error {
+	delays := session.NewBackOff()
+	for {
+		began := time.Now()
+		tap, err := r.subscribe(ctx, s)
+		begun := err == nil
+		if begun {
+			r.Subscribed(true)
+			err = r.follow(ctx, tap)
+			r.Subscribed(false)
+		}
+		_, failed := errors.AsType[*handleError](err)
+		switch {
+		case errors.Is(err, errLogEnd):
+			return nil
+		case failed, errors.Is(err, errNoStream):
+			return err
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case s.Err() != nil:
+			return s.Err()
+		case !begun && !errors.Is(err, errCancelled) && setupError(err) != nil:
+			return explainNoLog(setupError(err))
+		case time.Since(began) > steady:
+			delays.Reset()
+		}
+		tap.close()
+		r.Logger.Warn("broker ended the subscription; subscribing again", slog.String("from", r.queue), slog.Any("error", err))
+		if !pause(ctx, delays.NextBackOff()) {
+			return context.Cause(ctx)
+		}
+	}
+}
+
+func explainNoLog(err error) error {
+	if errors.Is(err, ErrQueueGone) {
+		return fmt.Errorf(`%w: give it one with "log: true" in the topology file: %w`, ErrNoLog, err)
+	}
+	return err
+}
+
+// subscribe starts a consumer at the place where reading is to go on. The end of the log is an error.
+func (r *logReader) subscribe(ctx context.Context, s *session.Session) (*logTap, error) {
+	// A broker that is silent answers none of the calls below, and nothing is in hand yet.
+	defer context.AfterFunc(ctx, s.Abort)()
+	if err := r.Declare.Apply(ctx, s); err != nil {
+		return nil, err
+	}
+	if err := r.settle(ctx, s); err != nil {
+		return nil, err
+	}
+	from := r.From
+	if r.next >= 0 {
+		from = LogOffset(r.next)
+	}
+	if !r.Follow && from.kind == logOffset && from.offset > r.end {
+		return nil, errLogEnd
+	}
+	tap, err := openTap(s, r.queue, r.ConnectionName, from)
+	if err != nil {
+		return nil, err
+	}
+	r.Logger.Info("reading", slog.String("log", r.queue), slog.String("from", from.String()))
+	return tap, nil
+}
+
+// settle replaces what depends on the moment of asking, so that it is the same on the next connection.
+func (r *logReader) settle(ctx context.Context, s *session.Session) error {
+	if r.settled || r.Follow && (r.From.kind == logFirst || r.From.kind == logOffset) {
+		return nil
+	}
+	end, err := logEnd(ctx, s, r.queue, r.ConnectionName)
+	if err != nil {
+		return err
+	}
+	switch r.From.kind {
+	case logLast:
+		r.From = LogOffset(end)
+	case logNext:
+		r.From = LogOffset(end + 1)
+	default:
+	}
+	if r.To.kind == logOffset {
+		end = min(end, r.To.offset-1)
+	}
+	r.end, r.settled = end, true
+	if end < 0 && !r.Follow {
+		return errLogEnd
+	}
+	return nil
+}
+
+// follow hands on what comes.
+func (r *logReader) follow(ctx context.Context, tap *logTap) error {
+	silence := time.NewTimer(logSilence)
+	defer silence.Stop()
+	for first := true; ; first = false {
+		select {
+		case m, ok := <-tap.deliveries:
+			if !ok {
+				return tap.why()
+			}
+			offset, err := offsetOf(r.queue, &m)
+			if err != nil {
+				return err
+			}
+			if first {
+				r.compare(tap.from, offset)
+			}
+			if err := r.take(&m, offset); err != nil {
+				return err
+			}
+			if err := tap.done(m.DeliveryTag); err != nil {
+				return err
+			}
+		case <-silence.C:
+			// Where the log ends before a moment, nothing comes that could tell.
+			if first && !r.Follow && tap.from.kind == logTime {
+				return errLogEnd
+			}
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// compare tells where the log does not begin with the offset that was asked for.
+func (r *logReader) compare(from LogPosition, got int64) {
+	switch {
+	case from.kind != logOffset || got == from.offset:
+	case got > from.offset:
+		r.Logger.Warn("the log holds no longer what was asked for",
+			slog.String("log", r.queue), slog.Int64("from", from.offset), slog.Int64("to", got-1))
+		r.Gap(from.offset, got-1)
+	default:
+		r.Logger.Warn("the log was made anew, with fewer events; reading it from its beginning", slog.String("log", r.queue))
+	}
+}
+
+// take hands one entry on, if it is wanted. The end of the log is an error.
+func (r *logReader) take(m *amqp.Delivery, offset int64) error {
+	if !r.Follow && offset > r.end {
+		return errLogEnd
+	}
+	e := &Entry{Delivery: decode(r.queue, m), Offset: offset}
+	if r.within(e) {
+		if err := r.handle(e); err != nil {
+			return &handleError{err}
+		}
+	}
+	r.next = offset + 1
+	if !r.Follow && offset == r.end {
+		return errLogEnd
+	}
+	return nil
+}
+
+// within tells whether an entry is in the span of time that is wanted.
+func (r *logReader) within(e *Entry) bool {
+	at := e.Time()
+	switch {
+	case at.IsZero():
+		return true
+	case r.From.kind == logTime && at.Before(r.From.at):
+		return false
+	default:
+		return r.Follow || r.To.kind != logTime || at.Before(r.To.at)
+	}
+}
+
+func offsetOf(queue string, m *amqp.Delivery) (int64, error) {
+	offset, ok := m.Headers[headerStreamOffset].(int64)
+	if !ok {
+		return 0, fmt.Errorf("queue %s %w", queue, errNoStream)
+	}
+	return offset, nil
+}
+
+// logTap is one consumer of a stream on a channel of its own.
+type logTap struct {
+	from       LogPosition
+	channel    *amqp.Channel
+	deliveries <-chan amqp.Delivery
+	closed     <-chan *amqp.Error
+	unacked    int
+}
+
+func openTap(s *session.Session, queue, name string, from LogPosition) (*logTap, error) {
+	ch, err := s.Channel()
+	if err != nil {
+		return nil, err
+	}
+	tap := &logTap{from: from, channel: ch, closed: ch.NotifyClose(make(chan *amqp.Error, 1))}
+	if err = ch.Qos(logPrefetch, 0, false); err == nil {
+		tap.deliveries, err = ch.Consume(queue, consumerTag(name, ""), false, false, false, false,
+			amqp.Table{"x-stream-offset": from.argument()})
+	}
+	if err != nil {
+		tap.close()
+		return nil, fmt.Errorf("read %s from %s: %w", queue, from, err)
+	}
+	return tap, nil
+}
+
+// done lets the broker send more. It takes nothing from the log.
+func (t *logTap) done(tag uint64) error {
+	if t.unacked++; t.unacked < logAckEvery {
+		return nil
+	}
+	t.unacked = 0
+	return t.channel.Ack(tag, true)
+}
+
+// why is the reason for which the deliveries ended.
+func (t *logTap) why() error {
+	select {
+	case reply := <-t.closed:
+		if reply != nil {
+			return reply
+		}
+		return amqp.ErrClosed
+	default:
+		return errCancelled
+	}
+}
+
+func (t *logTap) close() {
+	if t != nil {
+		_ = t.channel.Close()
+	}
+}
+
+// logEnd is the offset of a log's newest entry, -1 for an empty log. Whatever was confirmed before the
+// call is not after it.
+func logEnd(ctx context.Context, s *session.Session, queue, name string) (int64, error) {
+	tap, err := openTap(s, queue, name+" end", LogLast())
+	if err != nil {
+		return 0, err
+	}
+	defer tap.close()
+	end, began := int64(-1), time.Now()
+	patience := time.NewTimer(logEmptyAfter)
+	defer patience.Stop()
+	for {
+		select {
+		case m, ok := <-tap.deliveries:
+			if !ok {
+				return 0, tap.why()
+			}
+			if end, err = offsetOf(queue, &m); err != nil {
+				return 0, err
+			}
+			if err := tap.done(m.DeliveryTag); err != nil {
+				return 0, err
+			}
+			if time.Since(began) > logProbeLimit { // under load there is always a newer one
+				return end, nil
+			}
+			patience.Reset(logQuiet)
+		case <-patience.C:
+			if end >= 0 {
+				return end, nil
+			}
+			if empty, err := tap.empty(queue); err != nil || empty {
+				return -1, err
+			}
+			if time.Since(began) > logProbeLimit {
+				return 0, fmt.Errorf("read %s: the broker sends nothing of what is there", queue)
+			}
+			patience.Reset(logQuiet)
+		case <-ctx.Done():
+			return 0, context.Cause(ctx)
+		}
+	}
+}
+
+// empty tells whether the broker knows of no messages, which may be some seconds old.
+func (t *logTap) empty(queue string) (bool, error) {
+	q, err := t.channel.QueueDeclarePassive(queue, true, false, false, false, nil)
+	return q.Messages == 0, err
+}
