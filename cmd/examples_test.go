@@ -41,6 +41,7 @@ type example struct {
 // helpExamples has every example of every command's help, but for those of "broker" and "demo".
 func helpExamples() map[string]example {
 	consumes := example{underway: "consuming", during: "evdemo publish --count 10", endless: true}
+	reads := example{underway: "reading", endless: true}
 	deadLetters := example{before: "evdemo publish --topic orders --count 2 && evdemo work --queue payments --fail-rate 1 --retry none --idle-timeout 300ms"}
 	return map[string]example{
 		"evdemo doctor": {},
@@ -83,6 +84,17 @@ func helpExamples() map[string]example {
 		"evdemo listen --topic orders --group email":                                          consumes,
 		`evdemo listen --topic orders --filter 'type == "order.created" && data.amount > 50'`: consumes,
 		"evdemo listen --topic orders --count 10 -o json":                                     {underway: "consuming", during: "evdemo publish --count 10"},
+
+		"evdemo listen --topic orders --from 1h": reads,
+
+		"evdemo record --topic orders > orders.jsonl":                                                           reads,
+		"evdemo record --topic orders --from 1h --to now > last-hour.jsonl":                                     {},
+		`evdemo record --topic orders --from first --to now --filter 'type == "order.created"' > created.jsonl`: {},
+		"evdemo replay --topic orders --into-queue payments":                                                    {},
+		"evdemo replay --topic orders --from 1h --filter 'data.amount > 5000' --into-queue payments":            {},
+		"evdemo replay --topic orders --from 2026-01-02T15:04:05Z --to now --exec 'jq .order_id'":               {},
+		"evdemo replay --topic orders --into-topic orders-again --checkpoint again":                             {},
+		"evdemo replay --file examples/orders.jsonl --into-queue payments --speed 10x":                          {},
 
 		"evdemo topology show":                                                           {},
 		"evdemo topology show -o yaml > topology.yaml":                                   {},

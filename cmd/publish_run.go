@@ -91,14 +91,7 @@ func (o *publishOptions) open(ctx context.Context, app *App, watched *watched) (
 	if config.Declare, err = o.declare(app); err != nil {
 		return nil, err
 	}
-	p, err := publisher.Open(ctx, config)
-	var conflict *topology.ConflictError
-	if errors.As(err, &conflict) && o.queue != "" {
-		app.Logger().Debug("queue exists with other arguments; publishing to it as it is", "conflict", conflict.Error())
-		config.Declare = topology.Resources{}
-		p, err = publisher.Open(ctx, config)
-	}
-	return p, explainConflict(err)
+	return openPublisher(ctx, app, config, o.queue != "")
 }
 
 func (o *publishOptions) declare(app *App) (topology.Resources, error) {

@@ -58,6 +58,8 @@ func newRootCommand(app *App) *cobra.Command {
 		newPublishCommand(app, nil),
 		newWorkCommand(app, nil),
 		newListenCommand(app, nil),
+		newRecordCommand(app, nil),
+		newReplayCommand(app, nil),
 		newDLQCommand(app),
 		newTopologyCommand(app),
 		newBrokerCommand(app),

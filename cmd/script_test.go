@@ -48,7 +48,7 @@ func TestScript(t *testing.T) {
 // scriptTopology declares one retry tier: each costs time.
 const scriptTopology = `prefix: %s.
 topics:
-  orders: {groups: [email], queues: [payments]}
+  orders: {log: true, groups: [email], queues: [payments]}
   lonely: {}
 queues:
   orders.email: {retry: []}

@@ -22,11 +22,12 @@ Without --exec or --http the built-in handler prints one line per event and simu
 --exec runs a command for each event: data on standard input (--exec-input cloudevent: the whole event
 in JSON), attributes in the environment: EVDEMO_ID, EVDEMO_SOURCE, EVDEMO_TYPE, EVDEMO_SUBJECT,
 EVDEMO_TIME, EVDEMO_DATACONTENTTYPE, EVDEMO_DATASCHEMA, EVDEMO_ATTEMPT, EVDEMO_REDELIVERED,
-EVDEMO_QUEUE, EVDEMO_EXT_NAME, EVDEMO_HEADER_NAME, TRACEPARENT. It is split into words as a shell would,
-and run without one unless --shell is given. Its exit code decides: 0 done; 65 dead-letter now; anything
-else retry. Its output is passed on (with -q, only its standard error). --http posts each event to a URL
-in the CloudEvents HTTP binding: 2xx done; 429 and 503 retry, and honour Retry-After; other 4xx
-dead-letter now; anything else retry. --sign-secret-file signs the requests as Standard Webhooks do.
+EVDEMO_QUEUE, EVDEMO_REPLAYED, EVDEMO_EXT_NAME, EVDEMO_HEADER_NAME, TRACEPARENT. It is split into words
+as a shell would, and run without one unless --shell is given. Its exit code decides: 0 done; 65
+dead-letter now; anything else retry. Its output is passed on (with -q, only its standard error). --http
+posts each event to a URL in the CloudEvents HTTP binding: 2xx done; 429 and 503 retry, and honour
+Retry-After; other 4xx dead-letter now; anything else retry. --sign-secret-file signs the requests as
+Standard Webhooks do.
 
 An event is acknowledged after it was handled; if the worker dies before, the broker gives it to another
 one. A failed event, also one that took longer than --timeout, waits in a retry tier (--retry) and comes

@@ -28,10 +28,16 @@ const (
 	logSilence = 5 * time.Second
 
 	headerStreamOffset = "x-stream-offset"
+	headerReplayed     = "evdemo-replayed" // when it was sent again from a log or a file, RFC 3339
 )
 
-// ErrNoLog is wrapped by the error of [ReadLog] where the topic has no log.
-var ErrNoLog = errors.New("topic has no log")
+var (
+	// ErrNoLog is wrapped by the error of [ReadLog] where the topic has no log.
+	ErrNoLog = errors.New("topic has no log")
+	// ErrBeyondLog is wrapped by the error of [ReadLog] where the log has not come as far as the offset
+	// asked for, as when it was made anew, and is not followed.
+	ErrBeyondLog = errors.New("log has not come so far")
+)
 
 // LogConfig says which log to read, and what of it. URLs and Topic are needed; everything else has a
 // useful zero value.
@@ -144,4 +150,21 @@ func ReadLog(ctx context.Context, config LogConfig, handle func(context.Context,
 		return nil
 	}
 	return fmt.Errorf("read log of topic %s: %w", config.Topic, err)
+}
+
+// Replayed gives headers for an event that is sent again from a log or a file: [Cleared], and marked
+// with the time.
+func Replayed(headers map[string]any, at time.Time) map[string]any {
+	marked := Cleared(headers)
+	delete(marked, headerStreamOffset)
+	marked[headerReplayed] = at.UTC().Format(time.RFC3339Nano)
+	return marked
+}
+
+// ReplayedAt is when the event was sent again by a replay; zero where it comes first hand.
+func (d *Delivery) ReplayedAt() time.Time {
+	if d.message == nil {
+		return time.Time{}
+	}
+	return moment(d.message.Headers, headerReplayed)
 }

@@ -144,7 +144,7 @@ func TestReadAnEmptyLog(t *testing.T) {
 	t.Parallel()
 	url := brokertest.URL(t)
 	config := worker.LogConfig{URLs: []string{url}, Topic: logged(t, url)}
-	for _, from := range []worker.LogPosition{worker.LogFirst(), worker.LogLast(), worker.LogNext(), worker.LogOffset(7), worker.LogTime(time.Now())} {
+	for _, from := range []worker.LogPosition{worker.LogFirst(), worker.LogLast(), worker.LogNext(), worker.LogOffset(0), worker.LogTime(time.Now())} {
 		config.From = from
 		assert.Empty(t, readLog(t, config), "from %s", from)
 	}
@@ -236,6 +236,14 @@ func TestReadLogFails(t *testing.T) {
 		require.ErrorContains(t, err, "x-stream-offset")
 		ch := channel(t, url)
 		eventually(t, func() bool { return depth(t, ch, topology.LogStream(topic)) == 5 }, "the messages are not back")
+	})
+	t.Run("an offset beyond its end", func(t *testing.T) {
+		t.Parallel()
+		topic := logged(t, url)
+		appendTo(t, url, topic, 0, 3)
+		err := worker.ReadLog(t.Context(), worker.LogConfig{URLs: []string{url}, Topic: topic, From: worker.LogOffset(4)}, refuse)
+		require.ErrorIs(t, err, worker.ErrBeyondLog)
+		require.ErrorContains(t, err, "the next will be 3")
 	})
 	t.Run("no broker", func(t *testing.T) {
 		t.Parallel()

@@ -50,7 +50,7 @@ func (r *logReader) read(ctx context.Context, s *session.Session) error {
 		switch {
 		case errors.Is(err, errLogEnd):
 			return nil
-		case failed, errors.Is(err, errNoStream):
+		case failed, errors.Is(err, errNoStream), errors.Is(err, ErrBeyondLog):
 			return err
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
@@ -88,9 +88,12 @@ func (r *logReader) subscribe(ctx context.Context, s *session.Session) (*logTap,
 	}
 	from := r.From
 	if r.next >= 0 {
+		if err := r.recognise(ctx, s); err != nil {
+			return nil, err
+		}
 		from = LogOffset(r.next)
 	}
-	if !r.Follow && from.kind == logOffset && from.offset > r.end {
+	if !r.Follow && (r.end < 0 || from.kind == logOffset && from.offset > r.end) {
 		return nil, errLogEnd
 	}
 	tap, err := openTap(s, r.queue, r.ConnectionName, from)
@@ -117,13 +120,35 @@ func (r *logReader) settle(ctx context.Context, s *session.Session) error {
 		r.From = LogOffset(end + 1)
 	default:
 	}
+	if r.From.kind == logOffset && r.From.offset > end+1 {
+		return fmt.Errorf("%w: offset %d was asked for, and the next will be %d", ErrBeyondLog, r.From.offset, end+1)
+	}
 	if r.To.kind == logOffset {
 		end = min(end, r.To.offset-1)
 	}
 	r.end, r.settled = end, true
-	if end < 0 && !r.Follow {
-		return errLogEnd
+	return nil
+}
+
+// recognise finds out, before reading goes on, whether the log is still the one that was read: one that
+// was deleted and made anew has not come as far. A replica that is behind has, in a moment.
+func (r *logReader) recognise(ctx context.Context, s *session.Session) error {
+	const looks, between = 5, time.Second
+	var end int64
+	for range looks {
+		var err error
+		if end, err = logEnd(ctx, s, r.queue, r.ConnectionName); err != nil || r.next <= end+1 {
+			return err
+		}
+		if !pause(ctx, between) {
+			return context.Cause(ctx)
+		}
 	}
+	if !r.Follow {
+		return fmt.Errorf("%w: it was made anew while it was read, and ends before offset %d", ErrBeyondLog, r.next)
+	}
+	r.Logger.Warn("the log was made anew, with fewer events; reading it from its beginning", slog.String("log", r.queue))
+	r.next = 0
 	return nil
 }
 
@@ -169,8 +194,9 @@ func (r *logReader) compare(from LogPosition, got int64) {
 		r.Logger.Warn("the log holds no longer what was asked for",
 			slog.String("log", r.queue), slog.Int64("from", from.offset), slog.Int64("to", got-1))
 		r.Gap(from.offset, got-1)
-	default:
-		r.Logger.Warn("the log was made anew, with fewer events; reading it from its beginning", slog.String("log", r.queue))
+	default: // RabbitMQ 3.10 does not wait until the log has come so far
+		r.Logger.Warn("the log has not come as far as was asked for; reading what comes",
+			slog.String("log", r.queue), slog.Int64("asked", from.offset), slog.Int64("from", got))
 	}
 }
 

@@ -22,6 +22,7 @@ import (
 //
 //   - "headers": of an event those beside its own, of a raw message all of them. See below;
 //   - "exchange" and "routing_key": where it goes. Without either, wherever the reader sends it;
+//   - "at": when the message came, in RFC 3339, so that it can be sent again at the same pace;
 //   - "failure": anything, for people. It is not read.
 //
 // The members of "raw" are the strings content_type, content_encoding, message_id, type,
@@ -43,6 +44,8 @@ import (
 // Nothing is filled in for a record but what CloudEvents requires of an event: id, source and type.
 type Record struct {
 	Message publisher.Message
+	// At is when the message came; zero where nobody knows.
+	At time.Time
 	// Failure, if not nil, is marshalled into "failure".
 	Failure any
 }
@@ -92,6 +95,10 @@ func AppendRecord(dst []byte, r Record) ([]byte, error) {
 		w.table("headers", headers, 0)
 	}
 	w.destination(m.To)
+	if !r.At.IsZero() {
+		w.name("at")
+		w.time(r.At)
+	}
 	if r.Failure != nil {
 		w.b = append(w.b, `,"failure":`...)
 		w.json("failure", r.Failure)

@@ -316,3 +316,19 @@ func TestAppendRecordRefuses(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, `before{"raw":{}}`, string(line))
 }
+
+func TestRecordKeepsWhenItCame(t *testing.T) {
+	t.Parallel()
+	at := time.Date(2026, 1, 2, 3, 4, 5, 6000, time.UTC)
+	with := writeRecord(t, feed.Record{Message: publisher.Message{Event: someEvent()}, At: at})
+	without := writeRecord(t, feed.Record{Message: publisher.Message{Event: someEvent()}})
+	require.Contains(t, with, `,"at":"2026-01-02T03:04:05.000006Z"`)
+	lines := feed.NewLines("in", strings.NewReader(with+"\n"+without+"\n"), event.Defaults{})
+	for _, want := range []time.Time{at, {}} {
+		_, err := lines.Next()
+		require.NoError(t, err)
+		require.True(t, want.Equal(lines.At()))
+	}
+	_, err := feed.NewLines("in", strings.NewReader(strings.Replace(with, "2026-01", "2026-13", 1)), event.Defaults{}).Next()
+	require.ErrorContains(t, err, "at: ")
+}

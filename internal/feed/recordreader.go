@@ -32,20 +32,20 @@ func (e *RecordError) Error() string {
 }
 
 // parse reads a line, which is not empty: a record, or an event in one of the forms of event.Parse.
-func parse(line []byte, defaults event.Defaults) (m publisher.Message, record bool, err error) {
+func parse(line []byte, defaults event.Defaults) (r Record, record bool, err error) {
 	var almost error
 	if mayBeRecord(line) {
 		var parts *recordParts
 		if parts, almost = split(line); parts != nil {
-			m, err = parts.message(defaults)
-			return m, true, err
+			r, err = parts.record(defaults)
+			return r, true, err
 		}
 	}
-	m.Event, err = event.Parse(line, defaults)
+	r.Message.Event, err = event.Parse(line, defaults)
 	if almost != nil && errors.Is(err, event.ErrNoType) {
 		err = fmt.Errorf("%w, and no record: %w", err, almost)
 	}
-	return m, false, err
+	return r, false, err
 }
 
 // mayBeRecord tells lines apart by the name of their first member, so that an event costs no more for
@@ -69,7 +69,7 @@ func mayBeRecord(line []byte) bool {
 
 func recordMember(name string) bool {
 	switch name {
-	case "event", "raw", "headers", "exchange", "routing_key", "failure":
+	case "event", "raw", "headers", "exchange", "routing_key", "at", "failure":
 		return true
 	default:
 		return false
@@ -80,6 +80,7 @@ func recordMember(name string) bool {
 type recordParts struct {
 	event, raw                    document
 	headers, exchange, routingKey document
+	at                            document
 
 	seen  []string
 	twice []string
@@ -136,6 +137,8 @@ func (p *recordParts) put(name string, value document) {
 		p.exchange = value
 	case "routing_key":
 		p.routingKey = value
+	case "at":
+		p.at = value
 	}
 }
 
@@ -148,13 +151,24 @@ func hasMember(object document, want string) bool {
 	return false
 }
 
-// message gives the message of a record.
-func (p *recordParts) message(defaults event.Defaults) (publisher.Message, error) {
+// record gives the record, but for its failure.
+func (p *recordParts) record(defaults event.Defaults) (Record, error) {
 	var r recordReader
 	for _, name := range p.twice {
 		r.fault(within("record", name), "is there twice")
 	}
-	var m publisher.Message
+	var at time.Time
+	if p.at != nil {
+		at = r.time("at", r.tree("at", p.at))
+	}
+	m, err := p.message(&r, defaults)
+	if err == nil {
+		err = r.err()
+	}
+	return Record{Message: m, At: at}, err
+}
+
+func (p *recordParts) message(r *recordReader, defaults event.Defaults) (m publisher.Message, err error) {
 	headers := r.headers(p.headers)
 	m.To = publisher.Destination{
 		Exchange:   r.short("exchange", r.tree("exchange", p.exchange)),
@@ -163,7 +177,7 @@ func (p *recordParts) message(defaults event.Defaults) (publisher.Message, error
 	if p.raw != nil {
 		m.Raw = r.raw(p.raw)
 		m.Raw.Headers = headers
-		return m, r.err()
+		return m, nil
 	}
 	for name := range headers {
 		if err := publisher.CheckHeaderName(name); err != nil {
@@ -171,11 +185,10 @@ func (p *recordParts) message(defaults event.Defaults) (publisher.Message, error
 		}
 	}
 	m.Headers = headers
-	var err error
 	if m.Event, err = parseEvent(p.event, defaults); err != nil {
 		return publisher.Message{}, err
 	}
-	return m, r.err()
+	return m, nil
 }
 
 // parseEvent reads the event of a record. It gets what it cannot be without, and nothing else: an event

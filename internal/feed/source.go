@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"time"
 
 	"github.com/evdemo/evdemo/event"
 	"github.com/evdemo/evdemo/publisher"
@@ -66,6 +67,7 @@ type Lines struct {
 	line     int
 	long     []byte // holds a line that does not fit the reader's buffer
 	record   bool
+	at       time.Time
 }
 
 // NewLines reads from r. The name stands in errors.
@@ -83,12 +85,13 @@ func (l *Lines) Next() (publisher.Message, error) {
 			return publisher.Message{}, fmt.Errorf("read %s: %w", l.name, err)
 		}
 		if len(bytes.TrimSpace(line)) > 0 {
-			var m publisher.Message
+			var r Record
 			var parseErr error
-			if m, l.record, parseErr = parse(line, l.defaults); parseErr != nil {
+			if r, l.record, parseErr = parse(line, l.defaults); parseErr != nil {
 				return publisher.Message{}, &LineError{l.name, l.line, parseErr}
 			}
-			return m, nil
+			l.at = r.At
+			return r.Message, nil
 		}
 		if err != nil {
 			return publisher.Message{}, io.EOF
@@ -98,6 +101,9 @@ func (l *Lines) Next() (publisher.Message, error) {
 
 // IsRecord tells whether the line that Next gave last was a record.
 func (l *Lines) IsRecord() bool { return l.record }
+
+// At is when the message of the record that Next gave last came; zero where nothing says.
+func (l *Lines) At() time.Time { return l.at }
 
 // readLine gives the next line, valid until the next call.
 func (l *Lines) readLine() ([]byte, error) {

@@ -8,6 +8,7 @@
 //	EVDEMO_ATTEMPT                              1 for an event that has not failed before
 //	EVDEMO_REDELIVERED                          true or false
 //	EVDEMO_QUEUE                                the queue that it was consumed from
+//	EVDEMO_REPLAYED                             when it was replayed (RFC 3339); unset for one that was not
 //	EVDEMO_EXT_<NAME>                           its extensions
 //	EVDEMO_HEADER_<NAME>                        the message's own headers
 //	TRACEPARENT, TRACESTATE                     the span of this attempt; without one, that which

@@ -38,6 +38,7 @@ const (
 	varAttempt         = "EVDEMO_ATTEMPT"
 	varRedelivered     = "EVDEMO_REDELIVERED"
 	varQueue           = "EVDEMO_QUEUE"
+	varReplayed        = "EVDEMO_REPLAYED"
 	varTraceParent     = "TRACEPARENT"
 	varTraceState      = "TRACESTATE"
 
@@ -51,7 +52,7 @@ const (
 func EventVariable(name string) bool {
 	switch name {
 	case varID, varSource, varType, varSubject, varTime, varDataContentType, varDataSchema,
-		varAttempt, varRedelivered, varQueue, varTraceParent, varTraceState:
+		varAttempt, varRedelivered, varQueue, varReplayed, varTraceParent, varTraceState:
 		return true
 	default:
 		return strings.HasPrefix(name, varExtension) || strings.HasPrefix(name, varHeader)
@@ -86,6 +87,9 @@ func (r *Runner) environment(ctx context.Context, d *worker.Delivery) []string {
 	e.set(varAttempt, strconv.Itoa(d.Attempt))
 	e.set(varRedelivered, strconv.FormatBool(d.Redelivered))
 	e.attribute(varQueue, d.Queue)
+	if at := d.ReplayedAt(); !at.IsZero() {
+		e.set(varReplayed, at.Format(time.RFC3339Nano))
+	}
 	e.trace(ctx, d)
 	for _, name := range slices.Sorted(maps.Keys(d.Event.Extensions)) {
 		e.set(varExtension+mangle(name), d.Event.Extension(name))

@@ -1,0 +1,272 @@
+// Package replay sends again what has been: events from a topic's log or from a file, at full speed or
+// at the pace at which they came, to a queue, a topic or a handler. A [Checkpoint] remembers how far that
+// has come.
+package replay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/evdemo/evdemo/internal/filter"
+	"github.com/evdemo/evdemo/publisher"
+	"github.com/evdemo/evdemo/worker"
+)
+
+// saveEvery is how old a checkpoint may be while a replay is under way.
+const saveEvery = 200 * time.Millisecond
+
+// Item is one event of a source.
+type Item struct {
+	// Delivery is the event as a handler sees it.
+	*worker.Delivery
+	// Message is the event as it is published. Its destination is where it went.
+	Message publisher.Message
+	// At is when it came, zero where nothing says.
+	At time.Time
+	// Next is where its source goes on after it.
+	Next int64
+}
+
+// Source gives items to each, one after the other, from a place of its own or, where from is not
+// negative, from the Next of an item. It returns nil at its end and at the end of ctx, and each's error
+// as it is.
+type Source func(ctx context.Context, from int64, each func(context.Context, *Item) error) error
+
+// Target takes items. It calls done once for each that it takes without an error: with nil once the item
+// has got where it was to go, and with what kept it from that otherwise. It may wait before it takes one.
+type Target func(ctx context.Context, item *Item, done func(error)) error
+
+// Config says what to replay, and where to.
+type Config struct {
+	Source Source
+	Target Target
+	// Filter picks what is sent. Nil is everything.
+	Filter *filter.Filter
+	// Speed is how many times faster than they came the items are sent; 0 is as fast as the target
+	// takes them. What has no time is sent at once.
+	Speed float64
+	// Checkpoint, if not nil, says where to go on, and is kept.
+	Checkpoint *Checkpoint
+	// SkipFailed goes on after an item that did not get through. Otherwise it ends the replay, and the
+	// checkpoint stays before it.
+	SkipFailed bool
+	// DrainTimeout bounds the wait for outcomes once ctx has ended, or an item has failed.
+	DrainTimeout time.Duration
+	// Failed, if set, is called for each item that did not get through. Sent, if set, for each that did.
+	// Calls come one at a time.
+	Failed func(*Item, error)
+	Sent   func(*Item)
+	Logger *slog.Logger
+}
+
+// Report is the account of a replay: Read = Filtered + Sent + Failed + Unknown.
+type Report struct {
+	Read     int64 `json:"read"`
+	Filtered int64 `json:"filtered"`
+	Sent     int64 `json:"sent"`
+	Failed   int64 `json:"failed"`
+	// Unknown counts those for which no outcome came before the replay had to end.
+	Unknown int64 `json:"unknown"`
+	// Ended tells whether the source was read to its end.
+	Ended bool `json:"ended"`
+	// From is where the source began, where a checkpoint said so; -1 otherwise. Next is where it goes on;
+	// -1 where nothing was read.
+	From int64 `json:"from"`
+	Next int64 `json:"next"`
+}
+
+// Complete tells whether all that was read has got through.
+func (r Report) Complete() bool { return r.Failed == 0 && r.Unknown == 0 }
+
+var errFailed = errors.New("an event did not get through")
+
+// run is one replay under way.
+type run struct {
+	Config
+	pace *pace
+
+	mu      sync.Mutex
+	report  Report
+	prefix  *prefix
+	waiting int           // items without an outcome
+	idle    chan struct{} // holds a token whenever waiting becomes 0
+	broken  bool          // an item has failed, and no more are to be sent
+}
+
+// Run replays until the source or ctx ends, or until an item fails, and waits for the outcome of all that
+// was sent. The error is that of the source, of the target or of the checkpoint; what failed is in the
+// report.
+func (c Config) Run(ctx context.Context) (Report, error) {
+	r := &run{Config: c, pace: newPace(c.Speed), idle: make(chan struct{}, 1)}
+	from := int64(-1)
+	if c.Checkpoint != nil {
+		from = c.Checkpoint.Next()
+	}
+	r.report.From, r.prefix = from, newPrefix(from)
+	stopSaving := r.keepSaving(ctx)
+	err := c.Source(ctx, from, r.item)
+	switch {
+	case errors.Is(err, errFailed), ctx.Err() != nil && errors.Is(err, ctx.Err()):
+		err = nil
+	case err == nil && ctx.Err() == nil:
+		r.report.Ended = true
+	}
+	r.drain(ctx)
+	err = errors.Join(err, stopSaving())
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.report.Unknown, r.report.Next = int64(r.waiting), r.prefix.next
+	r.waiting = -1 // what comes now is not counted
+	return r.report, err
+}
+
+// item sends one item, in its time.
+func (r *run) item(ctx context.Context, item *Item) error {
+	matches := r.matches(item)
+	if matches && !r.pace.wait(ctx, item.At) {
+		return ctx.Err() // it was not read, as far as the account goes
+	}
+	r.mu.Lock()
+	if r.broken {
+		r.mu.Unlock()
+		return errFailed
+	}
+	r.report.Read++
+	place := r.prefix.add(item.Next)
+	if !matches {
+		r.report.Filtered++
+		r.prefix.done(place)
+		r.mu.Unlock()
+		return nil
+	}
+	r.waiting++
+	r.mu.Unlock()
+	if err := r.Target(ctx, item, func(err error) { r.outcome(item, place, err) }); err != nil {
+		r.takeBack()
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		return fmt.Errorf("replay event %s: %w", item.Event.ID, err)
+	}
+	return nil
+}
+
+func (r *run) matches(item *Item) bool {
+	if r.Filter == nil {
+		return true
+	}
+	ok, err := r.Filter.Match(item.Event, item.Headers)
+	if err != nil { // counts as filtered out, as everywhere
+		r.Logger.Warn("filter cannot be worked out for an event, which counts as filtered out",
+			slog.String("id", item.Event.ID), slog.Any("error", err))
+	}
+	return ok
+}
+
+// takeBack undoes the count of an item that the target did not take.
+func (r *run) takeBack() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.report.Read--
+	r.settled()
+}
+
+func (r *run) outcome(item *Item, place int, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.waiting < 0 { // the account is closed
+		return
+	}
+	if err == nil {
+		r.report.Sent++
+		if r.Sent != nil {
+			r.Sent(item)
+		}
+	} else {
+		r.report.Failed++
+		r.broken = r.broken || !r.SkipFailed
+		if r.Failed != nil {
+			r.Failed(item, err)
+		}
+	}
+	if err == nil || r.SkipFailed {
+		r.prefix.done(place)
+	}
+	r.settled()
+}
+
+// settled notes that one item waits no longer. The caller holds mu.
+func (r *run) settled() {
+	if r.waiting--; r.waiting == 0 {
+		select {
+		case r.idle <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// drain waits for outcomes: for as long as it takes, or for the drain timeout where the replay is to end.
+func (r *run) drain(ctx context.Context) {
+	var late <-chan time.Time
+	stopped := ctx.Done()
+	for {
+		r.mu.Lock()
+		waiting, broken := r.waiting, r.broken
+		r.mu.Unlock()
+		if waiting == 0 {
+			return
+		}
+		if late == nil && broken {
+			late = time.After(r.DrainTimeout)
+		}
+		select {
+		case <-r.idle:
+		case <-stopped:
+			stopped = nil
+			if late == nil {
+				late = time.After(r.DrainTimeout)
+			}
+		case <-late:
+			return
+		}
+	}
+}
+
+// keepSaving saves the checkpoint now and then, and once more when it is stopped.
+func (r *run) keepSaving(ctx context.Context) (stop func() error) {
+	if r.Checkpoint == nil {
+		return func() error { return nil }
+	}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	saved := make(chan error, 1)
+	go func() {
+		ticker := time.NewTicker(saveEvery)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				saved <- r.save()
+				return
+			case <-ticker.C:
+				if err := r.save(); err != nil {
+					r.Logger.Warn("checkpoint cannot be saved", slog.Any("error", err))
+				}
+			}
+		}
+	}()
+	return func() error {
+		cancel()
+		return <-saved
+	}
+}
+
+func (r *run) save() error {
+	r.mu.Lock()
+	next := r.prefix.next
+	r.mu.Unlock()
+	return r.Checkpoint.Save(next)
+}
