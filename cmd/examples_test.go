@@ -41,6 +41,7 @@ type example struct {
 // helpExamples has every example of every command's help, but for those of "broker" and "demo".
 func helpExamples() map[string]example {
 	consumes := example{underway: "consuming", during: "evdemo publish --count 10", endless: true}
+	traced := `echo '{"specversion":"1.0","id":"0197a3b4-5c6d-7e8f-9a0b-1c2d3e4f5a6b","source":"shop","type":"order.created"}' | evdemo publish`
 	reads := example{underway: "reading", endless: true}
 	deadLetters := example{before: "evdemo publish --topic orders --count 2 && evdemo work --queue payments --fail-rate 1 --retry none --idle-timeout 300ms"}
 	return map[string]example{
@@ -90,6 +91,9 @@ func helpExamples() map[string]example {
 		"evdemo record --topic orders > orders.jsonl":                                                           reads,
 		"evdemo record --topic orders --from 1h --to now > last-hour.jsonl":                                     {},
 		`evdemo record --topic orders --from first --to now --filter 'type == "order.created"' > created.jsonl`: {},
+		"evdemo trace 0197a3b4-5c6d-7e8f-9a0b-1c2d3e4f5a6b":                                                     {before: traced},
+		"evdemo trace 0197a3b4-5c6d-7e8f-9a0b-1c2d3e4f5a6b --topic orders --from 1h -o json":                    {before: traced},
+		"evdemo trace 0197a3b4-5c6d-7e8f-9a0b-1c2d3e4f5a6b -o mermaid":                                          {before: traced},
 		"evdemo replay --topic orders --into-queue payments":                                                    {},
 		"evdemo replay --topic orders --from 1h --filter 'data.amount > 5000' --into-queue payments":            {},
 		"evdemo replay --topic orders --from 2026-01-02T15:04:05Z --to now --exec 'jq .order_id'":               {},

@@ -60,6 +60,7 @@ func newRootCommand(app *App) *cobra.Command {
 		newListenCommand(app, nil),
 		newRecordCommand(app, nil),
 		newReplayCommand(app, nil),
+		newTraceCommand(app, nil),
 		newDLQCommand(app),
 		newTopologyCommand(app),
 		newBrokerCommand(app),

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"strings"
+
+	"github.com/evdemo/evdemo/internal/diagram"
 )
 
 // WriteDOT draws the resources in the language of Graphviz. Solid arrows are bindings; dashed
@@ -19,7 +21,7 @@ func (r Resources) WriteDOT(w io.Writer) error {
 	for _, n := range g.nodes {
 		lines := make([]string, 0, len(n.lines))
 		for _, line := range n.lines {
-			lines = append(lines, escapeDOT(line))
+			lines = append(lines, diagram.EscapeDOT(line))
 		}
 		fmt.Fprintf(b, "    %s [label=\"%s\", %s];\n", n.id, strings.Join(lines, `\n`), dotShape(n.role))
 	}
@@ -28,7 +30,7 @@ func (r Resources) WriteDOT(w io.Writer) error {
 			fmt.Fprintf(b, "    %s -> %s;\n", e.from, e.to)
 			continue
 		}
-		fmt.Fprintf(b, "    %s -> %s [label=\"%s\", style=dashed];\n", e.from, e.to, escapeDOT(e.label))
+		fmt.Fprintf(b, "    %s -> %s [label=\"%s\", style=dashed];\n", e.from, e.to, diagram.EscapeDOT(e.label))
 	}
 	fmt.Fprintln(b, "}")
 	return b.Flush()
@@ -45,8 +47,4 @@ func dotShape(role Role) string {
 	case RoleWork:
 	}
 	return "shape=box"
-}
-
-func escapeDOT(s string) string {
-	return strings.NewReplacer(`\`, `\\`, `"`, `\"`, `&`, `&amp;`).Replace(s)
 }

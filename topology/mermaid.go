@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"strings"
+
+	"github.com/evdemo/evdemo/internal/diagram"
 )
 
 // WriteMermaid draws the resources as a Mermaid flowchart, which GitHub and many editors show as
@@ -16,7 +18,7 @@ func (r Resources) WriteMermaid(w io.Writer) error {
 	for _, n := range g.nodes {
 		lines := make([]string, 0, len(n.lines))
 		for _, line := range n.lines {
-			lines = append(lines, escapeMermaid(line))
+			lines = append(lines, diagram.EscapeMermaid(line))
 		}
 		before, after := mermaidShape(n.role)
 		fmt.Fprintf(b, "    %s%s\"%s\"%s\n", n.id, before, strings.Join(lines, "<br/>"), after)
@@ -26,7 +28,7 @@ func (r Resources) WriteMermaid(w io.Writer) error {
 			fmt.Fprintf(b, "    %s --> %s\n", e.from, e.to)
 			continue
 		}
-		fmt.Fprintf(b, "    %s -. \"%s\" .-> %s\n", e.from, escapeMermaid(e.label), e.to)
+		fmt.Fprintf(b, "    %s -. \"%s\" .-> %s\n", e.from, diagram.EscapeMermaid(e.label), e.to)
 	}
 	return b.Flush()
 }
@@ -43,11 +45,4 @@ func mermaidShape(role Role) (before, after string) {
 	case RoleWork:
 	}
 	return "[", "]"
-}
-
-// escapeMermaid writes what Mermaid or the browser would take for markup as entities.
-func escapeMermaid(s string) string {
-	return strings.NewReplacer(
-		"#", "#35;", "&", "#38;", `"`, "#34;", "<", "#60;", ">", "#62;", "`", "#96;", `\`, "#92;",
-	).Replace(s)
 }

@@ -100,7 +100,11 @@ func (r *logReader) subscribe(ctx context.Context, s *session.Session) (*logTap,
 	if err != nil {
 		return nil, err
 	}
-	r.Logger.Info("reading", slog.String("log", r.queue), slog.String("from", from.String()))
+	level := slog.LevelDebug
+	if r.Follow {
+		level = slog.LevelInfo
+	}
+	r.Logger.Log(ctx, level, "reading", slog.String("log", r.queue), slog.String("from", from.String()))
 	return tap, nil
 }
 

@@ -163,7 +163,9 @@ func TestWhatHasNoOutcomeIsUnknown(t *testing.T) {
 func TestCheckpoint(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "checkpoints")
-	open := func(name, from, to string) (*replay.Checkpoint, error) { return replay.OpenCheckpoint(dir, name, from, to) }
+	open := func(name, from, to string) (*replay.Checkpoint, error) {
+		return replay.OpenCheckpoint(dir, name, from, to)
+	}
 	c, err := open("again", "topic orders", "into queue q")
 	require.NoError(t, err)
 	assert.Equal(t, int64(-1), c.Next())
