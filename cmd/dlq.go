@@ -28,7 +28,8 @@ commands runs, it holds the letters that it has looked at; they go back to their
 
 --filter is an expression over the event, as for "evdemo listen", and over its failure: failure.reason,
 .error, .attempts, .first_failure, .last_failure, .queue, .exchange, .routing_key, .worker, .exit_code,
-.stderr, .redrives. The reasons are permanent, attempts, timeout, panic, invalid and delivery-limit.`
+.stderr, .redrives. The reasons are permanent, attempts, timeout, panic, invalid, version, orphan
+and delivery-limit.`
 
 func newDLQCommand(app *App) *cobra.Command {
 	cmd := &cobra.Command{

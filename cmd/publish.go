@@ -31,6 +31,9 @@ A line may also be a record, a whole message as dlq export writes it: {"event": 
 MESSAGE}, with "headers", "exchange" and "routing_key". It goes where it says, unless --topic, --queue
 or --raw-exchange is given; what it names is not declared, and it is returned where that is missing.
 
+--schema DIR checks events whose type has a schema there, see "evdemo schema". A fault is named with its
+line, the JSON Pointer to the value and the rule that it breaks, and nothing is sent.
+
 Events are persistent, mandatory and confirmed. Each has an outcome: confirmed (the broker has it),
 returned (no queue wanted it), nacked (the broker refused it) or unknown. After a lost connection what
 is unconfirmed is sent again under the same id: it may arrive twice, and is never lost silently. Every
@@ -47,6 +50,7 @@ const publishExample = `  evdemo publish
   evdemo publish --type user.created --data '{"user_id": 123}'
   evdemo publish --queue payments --file examples/orders.jsonl
   evdemo publish --topic orders --file examples/orders.jsonl -o json
+  evdemo publish --topic orders --file examples/orders.jsonl --schema examples/schemas
   evdemo publish --queue payments --file examples/records.jsonl
   evdemo publish --count 3 --seed 1 --dry-run`
 
@@ -64,6 +68,8 @@ type publishOptions struct {
 	rate                       float64
 	headers                    []string
 	seed                       uint64
+
+	schemaOptions
 
 	noDeclare    bool
 	topology     string
@@ -124,6 +130,7 @@ func (o *publishOptions) addFlags(cmd *cobra.Command) {
 	flags.DurationVar(&o.drainTimeout, "drain-timeout", 10*time.Second, "after an interrupt, how long to wait for outcomes")
 	flags.BoolVar(&o.dryRun, "dry-run", false, "print the events and records as JSONL instead of sending them")
 	flags.StringVar(&o.outcomes, "outcomes", "", "write a JSON line with id and outcome for every event to this file")
+	o.schemaOptions.addFlags(flags)
 	o.operateOptions.addFlags(flags)
 	o.output = outputFlag(flags, "table", "json")
 }

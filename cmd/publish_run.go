@@ -111,6 +111,10 @@ func (o *publishOptions) declare(app *App) (topology.Resources, error) {
 // openSource gives what to publish, and how many events that is where it is known (else -1).
 func (o *publishOptions) openSource(ctx context.Context, app *App) (source feed.Source, total int, err error) {
 	defaults := event.Defaults{Type: o.eventType, Source: o.source, Subject: o.subject}
+	if o.registry, err = o.load(); err != nil {
+		return nil, 0, err
+	}
+	check := o.validate
 	file := o.file
 	if !o.given("data") && !o.given("file") && !o.given("count") && !o.given("type") && o.topology != "-" && app.piped() {
 		file = "-"
@@ -120,18 +124,19 @@ func (o *publishOptions) openSource(ctx context.Context, app *App) (source feed.
 		source, err = o.dataSource(ctx, app)
 		return source, o.count, err
 	case file == "":
-		return o.madeUp(app), o.count, nil
+		source, err = o.madeUp(app)
+		return source, o.count, err
 	case o.stream && file == "-":
-		return feed.NewLines("standard input", feed.UntilDone(ctx, app.In), defaults), -1, nil
+		return feed.NewLines("standard input", feed.UntilDone(ctx, app.In), defaults, check), -1, nil
 	case o.stream:
-		source, err = feed.Stream(ctx, file, defaults)
+		source, err = feed.Stream(ctx, file, defaults, check)
 		return source, -1, err
 	}
 	var checked *feed.File
 	if file == "-" {
-		checked, err = feed.Spool(ctx, "standard input", app.In, defaults)
+		checked, err = feed.Spool(ctx, "standard input", app.In, defaults, check)
 	} else {
-		checked, err = feed.OpenFile(ctx, file, defaults)
+		checked, err = feed.OpenFile(ctx, file, defaults, check)
 	}
 	if err != nil {
 		return nil, 0, err
@@ -161,22 +166,29 @@ func (o *publishOptions) dataSource(ctx context.Context, app *App) (feed.Source,
 	next := func() (event.Event, error) { return o.event(o.eventType, data) }
 	if first, err := next(); err != nil {
 		return nil, err
-	} else if err := first.Validate(); err != nil {
+	} else if err := errors.Join(first.Validate(), o.validate(first)); err != nil {
 		return nil, err
 	}
 	return feed.Func(o.count, next), nil
 }
 
-// madeUp makes orders.
-func (o *publishOptions) madeUp(app *App) feed.Source {
+// madeUp makes orders. The first of them is checked before anything is sent.
+func (o *publishOptions) madeUp(app *App) (feed.Source, error) {
 	if !o.given("seed") {
 		o.seed = rand.Uint64() //nolint:gosec // sample data
 		if o.count > 1 {
 			app.Logger().Info("made-up events", "seed", o.seed)
 		}
 	}
+	first, err := o.event(orders.Type, orders.NewGenerator(o.seed).Next().JSON())
+	if err = errors.Join(err, o.validate(first)); err != nil {
+		return nil, err
+	}
 	generator := orders.NewGenerator(o.seed)
-	return feed.Func(o.count, func() (event.Event, error) { return o.event(orders.Type, generator.Next().JSON()) })
+	return feed.Func(o.count, func() (event.Event, error) {
+		e, err := o.event(orders.Type, generator.Next().JSON())
+		return e, errors.Join(err, o.validate(e))
+	}), nil
 }
 
 func (o *publishOptions) event(eventType string, data []byte) (event.Event, error) {

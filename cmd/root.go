@@ -62,6 +62,7 @@ func newRootCommand(app *App) *cobra.Command {
 		newReplayCommand(app, nil),
 		newTraceCommand(app, nil),
 		newDLQCommand(app),
+		newSchemaCommand(app),
 		newTopologyCommand(app),
 		newBrokerCommand(app),
 		newDoctorCommand(app, nil),

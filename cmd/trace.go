@@ -97,9 +97,6 @@ func runTrace(ctx context.Context, app *App, opts *traceOptions) error {
 	if err != nil {
 		return err
 	}
-	if ctx.Err() != nil {
-		return errors.New("interrupted before everything was read")
-	}
 	if flow.Len() == 0 {
 		return fmt.Errorf("no event has the id or the correlation id %s in the logs of %s; a log keeps its events only for so long",
 			printable(opts.id, widestText), printable(strings.Join(topics, ", "), 10*widestText))
@@ -151,7 +148,10 @@ func (o *traceOptions) find(ctx context.Context, app *App, topics []string) (*ca
 				return nil, nil, fmt.Errorf(`none of the topics has a log: give them one with "log: true" in the topology file, and "evdemo topology apply"`)
 			}
 		}
-		if !flow.Again() || ctx.Err() != nil {
+		if ctx.Err() != nil {
+			return nil, nil, errors.New("interrupted before everything was read")
+		}
+		if !flow.Again() {
 			return flow, topics, nil
 		}
 	}

@@ -36,6 +36,11 @@ not help, it goes to the queue's dead-letter queue, with the reason in its heade
 does a message that is no event, unless --accept-raw is given. An event that kills its worker every time
 gets there after 20 deliveries.
 
+--schema DIR checks each event whose type has a schema there: one that does not adhere to it is
+dead-lettered with the reason invalid. --schema-version TYPE=N names the version that the handler
+understands. Events of other versions go to it where the schemas are compatible, see "evdemo schema
+diff", and are dead-lettered with the reason version where they are not.
+
 --dedup FILE remembers in a SQLite database which events have been handled, "--dedup memory" in this
 process, up to 100,000 of them for an hour. A duplicate is acknowledged and not handled.
 
@@ -54,11 +59,13 @@ const workExample = `  evdemo work --queue payments
   evdemo work --queue payments --exec 'jq -e .amount > /dev/null || exit 65' --shell
   evdemo work --queue payments --http http://localhost:8080/payments --timeout 5s
   evdemo work --queue payments --dedup handled.db --metrics-addr 127.0.0.1:9090
+  evdemo work --queue payments --schema examples/schemas --schema-version order.created=1
   evdemo work --queue payments --idle-timeout 2s -q -o json`
 
 type workOptions struct {
 	consumeOptions
 	handlerOptions
+	readOptions
 
 	queue       string
 	concurrency int
@@ -102,6 +109,7 @@ func (o *workOptions) addFlags(flags *pflag.FlagSet) {
 	flags.DurationVar(&o.timeout, "timeout", 0, "how long one attempt may take (0: no limit; --http: 30s)")
 	flags.BoolVar(&o.acceptRaw, "accept-raw", false, "handle messages that are no events too, instead of dead-lettering them")
 	flags.StringVar(&o.dedup, "dedup", "", "handle each event once: a SQLite file that remembers which were handled, or memory")
+	o.readOptions.addFlags(flags)
 	o.handlerOptions.addFlags(flags)
 	o.consumeOptions.addFlags(flags)
 }
@@ -126,7 +134,7 @@ func (o *workOptions) check() error {
 	if err := checkBrokerName("queue", o.queue); err != nil {
 		return err
 	}
-	return errors.Join(o.handlerOptions.check(), o.consumeOptions.check())
+	return errors.Join(o.readOptions.check(), o.handlerOptions.check(), o.consumeOptions.check())
 }
 
 func runWork(ctx context.Context, app *App, opts *workOptions) error {
@@ -149,7 +157,14 @@ func runWork(ctx context.Context, app *App, opts *workOptions) error {
 			app.Logger().Error("close --dedup", "error", err)
 		}
 	}()
+	reader, err := opts.reader()
+	if err != nil {
+		return usageError(err)
+	}
 	var around []worker.Middleware
+	if reader != nil {
+		around = append(around, worker.Schemas(reader))
+	}
 	if store != nil {
 		around = append(around, worker.Dedup(store))
 	}

@@ -146,10 +146,13 @@ func ReadLog(ctx context.Context, config LogConfig, handle func(context.Context,
 	if failed, ok := errors.AsType[*handleError](err); ok {
 		return failed.err
 	}
-	if err == nil || ctx.Err() != nil {
-		return nil
+	if ctx.Err() != nil {
+		err = nil
 	}
-	return fmt.Errorf("read log of topic %s: %w", config.Topic, err)
+	if err != nil {
+		err = fmt.Errorf("read log of topic %s: %w", config.Topic, err)
+	}
+	return err
 }
 
 // Replayed gives headers for an event that is sent again from a log or a file: [Cleared], and marked

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -32,8 +33,8 @@ func walk(trees []*Node, visit func(n *Node, lead string)) {
 	}
 	var todo []step
 	push := func(nodes []*Node, indent string, root bool) {
-		for i := len(nodes) - 1; i >= 0; i-- {
-			s := step{nodes[i], indent + "├─ ", indent + "│  "}
+		for i, node := range slices.Backward(nodes) {
+			s := step{node, indent + "├─ ", indent + "│  "}
 			if i == len(nodes)-1 {
 				s.lead, s.indent = indent+"└─ ", indent+"   "
 			}

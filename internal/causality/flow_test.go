@@ -41,10 +41,10 @@ func find(id string, events ...event.Event) *causality.Flow {
 	return f
 }
 
-func tree(t testing.TB, f *causality.Flow) string {
-	t.Helper()
+func tree(tb testing.TB, f *causality.Flow) string {
+	tb.Helper()
 	var b bytes.Buffer
-	require.NoError(t, causality.WriteTree(&b, f.Trees()))
+	require.NoError(tb, causality.WriteTree(&b, f.Trees()))
 	return b.String()
 }
 

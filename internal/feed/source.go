@@ -68,11 +68,15 @@ type Lines struct {
 	long     []byte // holds a line that does not fit the reader's buffer
 	record   bool
 	at       time.Time
+	checks   []Check
 }
 
-// NewLines reads from r. The name stands in errors.
-func NewLines(name string, r io.Reader, defaults event.Defaults) *Lines {
-	return &Lines{name: name, in: bufio.NewReaderSize(r, 64<<10), defaults: defaults}
+// Check tells whether an event may be sent. It is not asked about messages that are no events.
+type Check func(event.Event) error
+
+// NewLines reads from r. The name stands in errors. What a check refuses is a *LineError.
+func NewLines(name string, r io.Reader, defaults event.Defaults, checks ...Check) *Lines {
+	return &Lines{name: name, in: bufio.NewReaderSize(r, 64<<10), defaults: defaults, checks: checks}
 }
 
 // Next gives the next line's message. Its data is its own, not the reader's. An object is a record where
@@ -91,12 +95,27 @@ func (l *Lines) Next() (publisher.Message, error) {
 				return publisher.Message{}, &LineError{l.name, l.line, parseErr}
 			}
 			l.at = r.At
+			if err := l.check(r.Message); err != nil {
+				return publisher.Message{}, err
+			}
 			return r.Message, nil
 		}
 		if err != nil {
 			return publisher.Message{}, io.EOF
 		}
 	}
+}
+
+func (l *Lines) check(m publisher.Message) error {
+	if m.Raw != nil {
+		return nil
+	}
+	for _, check := range l.checks {
+		if err := check(m.Event); err != nil {
+			return &LineError{l.name, l.line, err}
+		}
+	}
+	return nil
 }
 
 // IsRecord tells whether the line that Next gave last was a record.
@@ -134,26 +153,26 @@ type File struct {
 
 // OpenFile reads the whole file once and checks every line before it gives the first event. It
 // returns all faults, at most maxFaults of them, joined. Close the File after use.
-func OpenFile(ctx context.Context, path string, defaults event.Defaults) (*File, error) {
+func OpenFile(ctx context.Context, path string, defaults event.Defaults, checks ...Check) (*File, error) {
 	f, regular, err := open(path)
 	if err != nil {
 		return nil, err
 	}
 	if !regular { // what can be read only once, such as a pipe, is kept
 		defer func() { _ = f.Close() }()
-		return Spool(ctx, path, f, defaults)
+		return Spool(ctx, path, f, defaults, checks...)
 	}
-	return check(ctx, path, f, defaults, false)
+	return check(ctx, path, f, defaults, false, checks)
 }
 
 // Stream reads a file, or a pipe, as it comes and checks nothing beforehand. Close the File after
 // use.
-func Stream(ctx context.Context, path string, defaults event.Defaults) (*File, error) {
+func Stream(ctx context.Context, path string, defaults event.Defaults, checks ...Check) (*File, error) {
 	f, _, err := open(path)
 	if err != nil {
 		return nil, err
 	}
-	return &File{Lines: NewLines(path, UntilDone(ctx, f), defaults), Count: -1, file: f}, nil
+	return &File{Lines: NewLines(path, UntilDone(ctx, f), defaults, checks...), Count: -1, file: f}, nil
 }
 
 // open opens a file, and tells whether it can be read more than once.
@@ -173,7 +192,7 @@ func open(path string) (f *os.File, regular bool, err error) {
 
 // Spool copies a stream to a temporary file and checks every line before it gives the first
 // event. Close the File after use: that removes the copy.
-func Spool(ctx context.Context, name string, r io.Reader, defaults event.Defaults) (*File, error) {
+func Spool(ctx context.Context, name string, r io.Reader, defaults event.Defaults, checks ...Check) (*File, error) {
 	f, err := os.CreateTemp("", "evdemo-*.jsonl")
 	if err != nil {
 		return nil, fmt.Errorf("keep %s until it is checked: %w", name, err)
@@ -182,16 +201,16 @@ func Spool(ctx context.Context, name string, r io.Reader, defaults event.Default
 		_ = f.Close()
 		return nil, errors.Join(fmt.Errorf("keep %s until it is checked: %w", name, err), os.Remove(f.Name()))
 	}
-	return check(ctx, name, f, defaults, true)
+	return check(ctx, name, f, defaults, true, checks)
 }
 
 // maxFaults is how many bad lines, and how many faults of one record, are named before the rest are only
 // counted.
 const maxFaults = 10
 
-func check(ctx context.Context, name string, f *os.File, defaults event.Defaults, temp bool) (*File, error) {
+func check(ctx context.Context, name string, f *os.File, defaults event.Defaults, temp bool, checks []Check) (*File, error) {
 	file := &File{file: f, temp: temp}
-	err := file.checkAll(ctx, name, defaults)
+	err := file.checkAll(ctx, name, defaults, checks)
 	if err == nil {
 		_, err = f.Seek(0, io.SeekStart)
 	}
@@ -202,11 +221,11 @@ func check(ctx context.Context, name string, f *os.File, defaults event.Defaults
 	return file, nil
 }
 
-func (f *File) checkAll(ctx context.Context, name string, defaults event.Defaults) error {
+func (f *File) checkAll(ctx context.Context, name string, defaults event.Defaults, checks []Check) error {
 	if _, err := f.file.Seek(0, io.SeekStart); err != nil {
 		return err
 	}
-	lines := NewLines(name, f.file, defaults)
+	lines := NewLines(name, f.file, defaults, checks...)
 	var faults []error
 	more := 0
 	for ctx.Err() == nil {
