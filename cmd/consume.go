@@ -143,6 +143,9 @@ type summary struct {
 	Retried     int64   `json:"retried,omitempty"`
 	Dead        int64   `json:"dead_lettered,omitempty"`
 	Duplicates  int64   `json:"duplicates,omitempty"`
+	Held        int64   `json:"held,omitempty"`
+	Released    int64   `json:"released,omitempty"`
+	Orphaned    int64   `json:"orphaned,omitempty"`
 	Redelivered int64   `json:"redelivered"`
 	Seconds     float64 `json:"seconds"`
 	PerSecond   float64 `json:"per_second"`
@@ -156,6 +159,7 @@ func (o *consumeOptions) summarise(app *App, stats worker.Stats, took time.Durat
 	s := summary{
 		Name: o.name, Handled: stats.Handled, Filtered: stats.Skipped, Failed: stats.Failed,
 		Retried: stats.Retried, Dead: stats.DeadLettered, Duplicates: stats.Duplicates,
+		Held: stats.Held, Released: stats.Released, Orphaned: stats.Orphaned,
 		Redelivered: stats.Redelivered, Reconnects: stats.Reconnects, Late: stats.Late, Seconds: took.Seconds(),
 	}
 	if s.Seconds > 0 {
@@ -178,7 +182,13 @@ func (s summary) text() string {
 		name  string
 		count int64
 	}{
-		{"retried", s.Retried}, {"dead-lettered", s.Dead}, {"duplicates", s.Duplicates}, {"filtered out", s.Filtered},
+		{"retried", s.Retried},
+		{"dead-lettered", s.Dead},
+		{"duplicates", s.Duplicates},
+		{"filtered out", s.Filtered},
+		{"held", s.Held},
+		{"released", s.Released},
+		{"orphaned", s.Orphaned},
 	} {
 		if more.count > 0 {
 			parts = append(parts, more.name+" "+thousands(more.count))

@@ -113,6 +113,9 @@ func helpExamples() map[string]example {
 		"evdemo work --queue payments --schema examples/schemas --schema-version order.created=1": consumes,
 		"evdemo publish --topic orders --file examples/orders.jsonl --schema examples/schemas":    {},
 
+		"evdemo work --queue payments --ordered-by data.user_id --concurrency 8":             consumes,
+		"evdemo work --queue payments --causal shop.db --causal-group shop --causal-wait 1m": consumes,
+
 		"evdemo topology show":                                                           {},
 		"evdemo topology show -o yaml > topology.yaml":                                   {},
 		"evdemo topology show -f topology.yaml -o json":                                  {},

@@ -44,6 +44,12 @@ diff", and are dead-lettered with the reason version where they are not.
 --dedup FILE remembers in a SQLite database which events have been handled, "--dedup memory" in this
 process, up to 100,000 of them for an hour. A duplicate is acknowledged and not handled.
 
+--ordered-by subject keeps the events of one subject in order while those of others go on, up to
+--concurrency at a time. A failed one is tried again in its place. Across workers a queue with
+"single-active: true" in the topology keeps the order. --causal FILE holds an event back until its parent
+(parentid) has been handled: it is kept in the file, sent to its queue again then, and dead-lettered with
+the reason orphan after --causal-wait. Workers with one --causal-group and one file are in order together.
+
 The queue, its retry tiers and its dead-letter queue are declared if they are missing. One that exists
 with other arguments is an error that names them; --no-declare consumes it as it is.
 
@@ -60,12 +66,15 @@ const workExample = `  evdemo work --queue payments
   evdemo work --queue payments --http http://localhost:8080/payments --timeout 5s
   evdemo work --queue payments --dedup handled.db --metrics-addr 127.0.0.1:9090
   evdemo work --queue payments --schema examples/schemas --schema-version order.created=1
+  evdemo work --queue payments --ordered-by data.user_id --concurrency 8
+  evdemo work --queue payments --causal shop.db --causal-group shop --causal-wait 1m
   evdemo work --queue payments --idle-timeout 2s -q -o json`
 
 type workOptions struct {
 	consumeOptions
 	handlerOptions
 	readOptions
+	orderOptions
 
 	queue       string
 	concurrency int
@@ -109,6 +118,7 @@ func (o *workOptions) addFlags(flags *pflag.FlagSet) {
 	flags.DurationVar(&o.timeout, "timeout", 0, "how long one attempt may take (0: no limit; --http: 30s)")
 	flags.BoolVar(&o.acceptRaw, "accept-raw", false, "handle messages that are no events too, instead of dead-lettering them")
 	flags.StringVar(&o.dedup, "dedup", "", "handle each event once: a SQLite file that remembers which were handled, or memory")
+	o.orderOptions.addFlags(flags)
 	o.readOptions.addFlags(flags)
 	o.handlerOptions.addFlags(flags)
 	o.consumeOptions.addFlags(flags)
@@ -134,7 +144,7 @@ func (o *workOptions) check() error {
 	if err := checkBrokerName("queue", o.queue); err != nil {
 		return err
 	}
-	return errors.Join(o.readOptions.check(), o.handlerOptions.check(), o.consumeOptions.check())
+	return errors.Join(o.orderOptions.check(o.given), o.readOptions.check(), o.handlerOptions.check(), o.consumeOptions.check())
 }
 
 func runWork(ctx context.Context, app *App, opts *workOptions) error {
@@ -157,6 +167,16 @@ func runWork(ctx context.Context, app *App, opts *workOptions) error {
 			app.Logger().Error("close --dedup", "error", err)
 		}
 	}()
+	gate, closeGate, err := opts.gate(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err := closeGate(); err != nil {
+			app.Logger().Error("close --causal", "error", err)
+		}
+	}()
+	config.Gate = gate
 	reader, err := opts.reader()
 	if err != nil {
 		return usageError(err)
@@ -189,6 +209,9 @@ func (o *workOptions) workerConfig(app *App) (worker.Config, error) {
 	config.Queue, config.Concurrency = o.queue, o.concurrency
 	config.Retry, config.MaxAttempts, config.AcceptRaw = queue.Retry, queue.MaxAttempts, o.acceptRaw
 	config.Name = o.name
+	if config.OrderedBy, err = orderKey(o.orderedBy); err != nil {
+		return config, usageError(err)
+	}
 	if !o.noDeclare {
 		config.Declare = spec.QueueResources(o.queue)
 	}

@@ -58,6 +58,7 @@ type Delivery struct {
 	message   *amqp.Delivery
 	first     time.Time // when it failed for the first time
 	notBefore time.Time // it is not to be handled earlier
+	inPlace   bool      // it has been tried before, and did not leave its place
 }
 
 // decode reads a message. It never fails: what cannot be read is a foreign message.

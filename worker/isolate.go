@@ -52,7 +52,7 @@ func (sub *subscription) openUp(ctx context.Context) (first *amqp.Delivery, ok b
 		}
 		sub.config.Logger.Warn("event was delivered before and never answered; it is handled alone",
 			slog.String("id", m.MessageId), slog.String("queue", sub.queue), slog.Int("deliveries", n))
-		sub.handleOne(ctx, &m)
+		sub.prepare(ctx, &m)()
 		_ = sub.acks.flush() // or the next one would not come
 	}
 	return nil, false

@@ -59,12 +59,15 @@ func declare(t *testing.T, url string, resources topology.Resources) {
 	require.NoError(t, err)
 	defer conn.Close()
 	require.NoError(t, resources.Apply(t.Context(), conn))
-	t.Cleanup(func() {
-		if conn, err := amqp.Dial(url); err == nil {
-			defer conn.Close()
-			_ = resources.Delete(context.Background(), conn)
-		}
-	})
+	t.Cleanup(func() { deleteAll(t, url, resources) })
+}
+
+func deleteAll(tb testing.TB, url string, resources topology.Resources) {
+	tb.Helper()
+	if conn, err := amqp.Dial(url); err == nil {
+		defer conn.Close()
+		_ = resources.Delete(context.Background(), conn)
+	}
 }
 
 // fill publishes n events to a queue and gives their ids.

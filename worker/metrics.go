@@ -68,12 +68,14 @@ func register[C prometheus.Collector](registerer prometheus.Registerer, c C) (C,
 // Collector exports Stats to Prometheus:
 //
 //   - evdemo_worker_deliveries_total: events that arrived;
-//   - evdemo_worker_events_total, by outcome: handled, skipped, duplicate, requeued, failed. All of
+//   - evdemo_worker_events_total, by outcome: handled, skipped, duplicate, requeued, failed, held. All of
 //     them together are the deliveries but for those running;
 //   - evdemo_worker_retried_total and evdemo_worker_dead_lettered_total: what became of those that
 //     failed;
 //   - evdemo_worker_redelivered_total, evdemo_worker_foreign_total, evdemo_worker_late_total and
 //     evdemo_worker_reconnects_total, as Stats has them.
+//   - with a gate, evdemo_worker_released_total and evdemo_worker_orphaned_total: what became of those
+//     that were held; and evdemo_worker_holding, a gauge: how many its store holds for the group.
 //
 // Each has the labels queue and topic, one of which is empty. Two workers on the same queue in one
 // process need a label more to be told apart: see prometheus.WrapRegistererWith.
@@ -84,6 +86,10 @@ func (w *Worker) Collector() prometheus.Collector {
 	}
 	return &collector{
 		stats:        w.Stats,
+		gate:         w.config.Gate,
+		released:     desc("released", "Held events that were sent on, since their parent had been handled."),
+		orphaned:     desc("orphaned", "Held events that were dead-lettered, since their parent had not come."),
+		holding:      prometheus.NewDesc("evdemo_worker_holding", "Events that the gate's store holds for the group.", nil, from),
 		events:       desc("events", "Events by what their handler made of them.", "outcome"),
 		deliveries:   desc("deliveries", "Events that arrived."),
 		retried:      desc("retried", "Failed events that were sent to a retry tier."),
@@ -98,6 +104,8 @@ func (w *Worker) Collector() prometheus.Collector {
 // collector reads a worker's counts whenever it is asked.
 type collector struct {
 	stats                                                                             func() Stats
+	gate                                                                              *Gate
+	released, orphaned, holding                                                       *prometheus.Desc
 	events, deliveries, retried, deadLettered, redelivered, foreign, late, reconnects *prometheus.Desc
 }
 
@@ -122,4 +130,18 @@ func (c *collector) Collect(to chan<- prometheus.Metric) {
 	count(c.foreign, s.Foreign)
 	count(c.late, s.Late)
 	count(c.reconnects, s.Reconnects)
+	if c.gate == nil {
+		return
+	}
+	count(c.events, s.Held, outcomeHeld)
+	count(c.released, s.Released)
+	count(c.orphaned, s.Orphaned)
+	ctx, cancel := context.WithTimeout(context.Background(), holdingLimit)
+	defer cancel()
+	if n, err := c.gate.Store.Holding(ctx, c.gate.Group); err == nil {
+		to <- prometheus.MustNewConstMetric(c.holding, prometheus.GaugeValue, float64(n))
+	}
 }
+
+// holdingLimit bounds the wait for a gate's store.
+const holdingLimit = time.Second

@@ -94,13 +94,14 @@ type passage struct {
 }
 
 // fail does with an event what the policy says. The event is acknowledged once the broker has
-// confirmed that it is in the other queue, and at no other time.
-func (sub *subscription) fail(ctx context.Context, d *Delivery, err error) {
+// confirmed that it is in the other queue, and at no other time. Where events are kept in order, one that
+// is to be tried again stays where it is: fail says after how long.
+func (sub *subscription) fail(ctx context.Context, d *Delivery, err error) (again time.Duration) {
 	sub.counts.failed.Add(1)
 	if sub.config.Topic != "" {
 		sub.logFailure(ctx, slog.LevelWarn, "handler failed; a listener has one attempt at an event", d, err)
 		sub.ack(d.message.DeliveryTag)
-		return
+		return 0
 	}
 	now := time.Now()
 	v := sub.policy.decide(d.Attempt, err, now)
@@ -112,7 +113,17 @@ func (sub *subscription) fail(ctx context.Context, d *Delivery, err error) {
 	} else {
 		sub.logFailure(ctx, slog.LevelWarn, "handler failed; the event is tried again", d, err, slog.Duration("in", v.until(now).Round(time.Millisecond)))
 	}
+	if v.reason == "" && sub.inOrder(d) {
+		sub.counts.retried.Add(1)
+		return max(v.until(now), time.Millisecond)
+	}
 	sub.pass(ctx, d, v, d.failedHeaders(v, err, sub.config.Name))
+	return 0
+}
+
+// inOrder tells whether an event holds up others until it is done.
+func (sub *subscription) inOrder(d *Delivery) bool {
+	return sub.config.OrderedBy != nil && sub.config.OrderedBy(d) != ""
 }
 
 func (sub *subscription) logFailure(ctx context.Context, level slog.Level, message string, d *Delivery, err error, more ...slog.Attr) {

@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -26,6 +27,7 @@ type subscription struct {
 	channel   *amqp.Channel
 	acks      *acks
 	intake    atomic.Pointer[intake]
+	taking    sync.Mutex // held while an event comes into its lane
 	changing  sync.Mutex // held while one consumer takes the place of another, and for their end
 	stopping  bool
 	closed    <-chan *amqp.Error
@@ -313,17 +315,34 @@ func (sub *subscription) lead(ctx context.Context) {
 			return
 		}
 	}
+	var proceed func()
+	if first != nil {
+		proceed = sub.prepare(ctx, first)
+	}
 	for range sub.config.Concurrency - 1 {
 		sub.startLoop(ctx, sub.loop)
 	}
-	if first != nil {
-		sub.handleOne(ctx, first)
+	if proceed != nil {
+		proceed()
 	}
 	sub.loop(ctx)
 }
 
+// prepare gives what is to be done with an event that no loop has received. What comes behind it must not
+// overtake it.
+func (sub *subscription) prepare(ctx context.Context, m *amqp.Delivery) (proceed func()) {
+	if sub.config.OrderedBy != nil {
+		return sub.enter(ctx, m)
+	}
+	return func() { sub.handleOne(ctx, m) }
+}
+
 // loop handles one event after the other.
 func (sub *subscription) loop(ctx context.Context) {
+	if sub.config.OrderedBy != nil {
+		sub.orderedLoop(ctx)
+		return
+	}
 	for sub.takeTicket(ctx) {
 		m, ok := sub.receive(ctx)
 		if !ok {
@@ -372,22 +391,49 @@ func (sub *subscription) receive(ctx context.Context) (m amqp.Delivery, ok bool)
 }
 
 func (sub *subscription) handleOne(ctx context.Context, m *amqp.Delivery) {
-	d := decode(sub.queue, m)
+	sub.handle(ctx, decode(sub.queue, m))
+}
+
+// handle handles an event and settles it. Where it is to be tried again in its place, it says after how
+// long, and the event is not settled.
+func (sub *subscription) handle(ctx context.Context, d *Delivery) (again time.Duration) {
 	if !d.notBefore.IsZero() && sub.config.Topic == "" && sub.wait(ctx, d) {
 		sub.returnTicket()
-		return
+		return 0
 	}
 	sub.inHand.Add(1)
+	defer sub.inHand.Add(-1)
 	sub.counts.arrived(d)
+	if held, err := sub.hold(ctx, d); held || err != nil {
+		if err != nil {
+			return sub.settle(ctx, d, err)
+		}
+		sub.counts.held.Add(1)
+		sub.ack(d.message.DeliveryTag)
+		sub.returnTicket()
+		sub.touch()
+		return 0
+	}
 	var err error
 	if d.Foreign != nil && !sub.config.AcceptRaw {
 		err = fmt.Errorf("message is no event: %w", d.Foreign)
 	} else {
 		err = sub.call(sub.handling, d) //nolint:contextcheck // handlers go on when the worker is told to stop
 	}
-	sub.settle(ctx, d, err)
+	if sub.keeper != nil && (err == nil || errors.Is(err, ErrSkip) || errors.Is(err, ErrDuplicate)) {
+		err = cmp.Or(sub.keeper.mark(sub.handling, d), err) //nolint:contextcheck // as above
+	}
+	again = sub.settle(ctx, d, err)
 	sub.touch()
-	sub.inHand.Add(-1)
+	return again
+}
+
+// hold asks the gate, if there is one, whether an event has to wait.
+func (sub *subscription) hold(ctx context.Context, d *Delivery) (held bool, err error) {
+	if sub.keeper == nil {
+		return false, nil
+	}
+	return sub.keeper.hold(context.WithoutCancel(ctx), d)
 }
 
 // wait sends an event back to wait whose time has not come yet.
@@ -403,8 +449,9 @@ func (sub *subscription) wait(ctx context.Context, d *Delivery) bool {
 	return true
 }
 
-// settle does with a delivery what its handler's result asks for.
-func (sub *subscription) settle(ctx context.Context, d *Delivery, err error) {
+// settle does with a delivery what its handler's result asks for, unless it is to be tried again in its
+// place: then it says after how long.
+func (sub *subscription) settle(ctx context.Context, d *Delivery, err error) (again time.Duration) {
 	tag := d.message.DeliveryTag
 	switch {
 	case err == nil:
@@ -412,7 +459,7 @@ func (sub *subscription) settle(ctx context.Context, d *Delivery, err error) {
 		if n := sub.counts.handled.Add(1); n == int64(sub.config.Limit) {
 			sub.stop(errLimit)
 		}
-		return
+		return 0
 	case errors.Is(err, ErrSkip):
 		sub.counts.skipped.Add(1)
 		sub.ack(tag)
@@ -423,9 +470,12 @@ func (sub *subscription) settle(ctx context.Context, d *Delivery, err error) {
 		sub.counts.requeued.Add(1)
 		_ = sub.acks.requeue(tag) // on a lost connection the broker does it by itself
 	default:
-		sub.fail(ctx, d, err)
+		if again = sub.fail(ctx, d, err); again > 0 {
+			return again
+		}
 	}
 	sub.returnTicket()
+	return 0
 }
 
 func (sub *subscription) ack(tag uint64) {

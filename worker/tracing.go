@@ -20,6 +20,7 @@ const (
 	outcomeDuplicate = "duplicate"
 	outcomeRequeued  = "requeued"
 	outcomeFailed    = "failed"
+	outcomeHeld      = "held"
 )
 
 // outcomeOf gives what a worker makes of a handler's result, short of whether a failed event is

@@ -68,6 +68,17 @@ type Config struct {
 	AcceptRaw bool
 	// Concurrency is how many handlers run at a time. Default 1.
 	Concurrency int
+	// OrderedBy keeps the events of one key in order while those of others go on, up to Concurrency
+	// at a time: no two events with the same key are in hand at once, and none is begun before the
+	// one ahead of it is done, also where a connection was lost in between. The key "" is no key. A
+	// failed event with a key is tried again in its place, after the delays of Retry and up to
+	// MaxAttempts, and what has the same key waits, which takes of the prefetch; only a dead letter is
+	// overtaken. Attempts in place are forgotten when the worker ends. Events come in the order of the
+	// queue, for as long as this is its only worker: see topology.Queue.SingleActive. The function must
+	// be quick, and always give the same key for an event. Default: no order.
+	OrderedBy func(*Delivery) string
+	// Gate holds events back until those that they come after have been handled. Default: none.
+	Gate *Gate
 	// Prefetch is how many events the broker may send ahead of their acknowledgement, 1 to
 	// 65,535. A high one is fast; a low one shares a short queue of slow work evenly. While the
 	// first event of a subscription is in hand it is one more. Default 100, or twice Concurrency
@@ -127,6 +138,10 @@ func (c Config) withDefaults() (Config, error) {
 	if min(c.ConnectTimeout, c.AckInterval, c.IdleTimeout, c.DrainTimeout) < 0 {
 		errs = append(errs, errors.New("a duration is negative"))
 	}
+	var err error
+	if c.Gate, err = c.Gate.withDefaults(c.Queue); err != nil {
+		errs = append(errs, err)
+	}
 	errs = append(errs, c.session().Check())
 	return c, errors.Join(errs...)
 }
@@ -149,6 +164,8 @@ type Worker struct {
 	counts counters
 	policy *policy
 	passer *passer
+	lanes  lanes
+	keeper *gatekeeper // nil without a gate
 
 	handling context.Context // what handlers get; ends with the drain timeout
 	giveUp   context.CancelFunc
@@ -192,6 +209,10 @@ func New(config Config, handle Handler) (*Worker, error) {
 	w := &Worker{
 		config: config, call: Recover()(handle), slots: make(chan struct{}, config.Concurrency),
 		policy: newPolicy(config.Queue, config.Retry, config.MaxAttempts), passer: newPasser(config),
+		lanes: lanes{busy: map[string]*lane{}, due: make(chan resumed)},
+	}
+	if config.Gate != nil {
+		w.keeper = newGatekeeper(w)
 	}
 	if config.Limit > 0 {
 		w.tickets = make(chan struct{}, config.Limit)
@@ -234,6 +255,7 @@ func (w *Worker) Run(ctx context.Context) error {
 		}()
 		defer func() { w.stop(nil); <-idle }()
 	}
+	closeGate := w.openGate(ctx)
 	err = session.Keep(ctx, w.config.session(), first, w.consume)
 	if ctx.Err() != nil {
 		err = nil
@@ -241,11 +263,28 @@ func (w *Worker) Run(ctx context.Context) error {
 	if drained := w.drain(); err == nil {
 		err = drained
 	}
+	closeGate()
 	w.passer.close(ctx)
 	if err != nil {
 		return fmt.Errorf("run worker: %w", err)
 	}
 	return nil
+}
+
+// openGate runs the gate, if there is one, until it is closed, which is after the last handler.
+func (w *Worker) openGate(ctx context.Context) (closeGate func()) {
+	if w.keeper == nil {
+		return func() {}
+	}
+	if !w.config.Gate.Store.Durable() {
+		w.config.Logger.Warn("what the gate holds is in memory: it is lost if this process is killed")
+	}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	go w.keeper.run(ctx)
+	return func() {
+		cancel()
+		<-w.keeper.stopped
+	}
 }
 
 // drain waits for running handlers, at most for the drain timeout. Only the first call waits.

@@ -7,7 +7,7 @@ import (
 )
 
 // schemaVersion is kept in a table of ours: the file's user_version may be the application's.
-const schemaVersion = 1
+const schemaVersion = 2
 
 // The tables. A claim is an attempt under way; its owner is one open Store, which renews its row in
 // evdemo_inbox_owners for as long as it lives. Ids of owners are never used again.
@@ -40,6 +40,33 @@ CREATE TABLE evdemo_inbox_owners (
 INSERT INTO evdemo_inbox_schema VALUES (1);
 `
 
+// What version 2 adds: what a gate holds, and which events its groups have handled.
+const schema2 = `
+CREATE TABLE evdemo_inbox_marks (
+	consumers TEXT NOT NULL, -- the group
+	id        TEXT NOT NULL,
+	marked_at INTEGER NOT NULL, -- milliseconds since 1970
+	PRIMARY KEY (consumers, id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX evdemo_inbox_marked_at ON evdemo_inbox_marks (marked_at);
+
+CREATE TABLE evdemo_inbox_held (
+	consumers TEXT NOT NULL,
+	source    TEXT NOT NULL,
+	id        TEXT NOT NULL,
+	parent    TEXT NOT NULL,
+	queue     TEXT NOT NULL,
+	held_at   INTEGER NOT NULL,
+	claimed   INTEGER NOT NULL DEFAULT 0, -- when it was given to somebody who is to send it on
+	message   BLOB NOT NULL,
+	PRIMARY KEY (consumers, source, id)
+) STRICT;
+CREATE INDEX evdemo_inbox_held_parent ON evdemo_inbox_held (consumers, parent);
+CREATE INDEX evdemo_inbox_held_at ON evdemo_inbox_held (consumers, held_at);
+
+UPDATE evdemo_inbox_schema SET version = 2;
+`
+
 // migrate makes the tables where there are none, and refuses those of a newer version.
 func migrate(ctx context.Context, tx *sql.Tx) error {
 	var tables int
@@ -48,7 +75,7 @@ func migrate(ctx context.Context, tx *sql.Tx) error {
 		return err
 	}
 	if tables == 0 {
-		_, err := tx.ExecContext(ctx, schema)
+		_, err := tx.ExecContext(ctx, schema+schema2)
 		return err
 	}
 	var version int
@@ -57,6 +84,11 @@ func migrate(ctx context.Context, tx *sql.Tx) error {
 	}
 	if version > schemaVersion {
 		return fmt.Errorf("%w (its schema has version %d, this one knows up to %d)", ErrSchema, version, schemaVersion)
+	}
+	if version == 1 {
+		if _, err := tx.ExecContext(ctx, schema2); err != nil {
+			return fmt.Errorf("bring the schema to version 2: %w", err)
+		}
 	}
 	return nil
 }

@@ -20,6 +20,8 @@ type statements struct {
 	claim, handled, record, unclaim, renew, owners *sql.Stmt
 	dismissOwner, dismissClaims, pruneOld          *sql.Stmt
 	savepoint, release, rollback                   *sql.Stmt
+	hold, isMarked, mark, waiting, due, forget     *sql.Stmt
+	pruneMarks                                     *sql.Stmt
 }
 
 func prepare(ctx context.Context, conn *sql.Conn) (statements, error) {
@@ -44,6 +46,22 @@ func prepare(ctx context.Context, conn *sql.Conn) (statements, error) {
 		{&s.dismissClaims, `DELETE FROM evdemo_inbox_claims WHERE owner = ?`},
 		{&s.pruneOld, `DELETE FROM evdemo_inbox_handled WHERE (consumer, source, id) IN (
 				SELECT consumer, source, id FROM evdemo_inbox_handled WHERE handled_at < ? ORDER BY handled_at LIMIT ?)`},
+		{&s.hold, `INSERT INTO evdemo_inbox_held (consumers, source, id, parent, queue, held_at, message) VALUES (?, ?, ?, ?, ?, ?, ?)
+			ON CONFLICT DO NOTHING`},
+		{&s.isMarked, `SELECT EXISTS (SELECT 1 FROM evdemo_inbox_marks WHERE consumers = ? AND id = ?)`},
+		{&s.mark, `INSERT INTO evdemo_inbox_marks (consumers, id, marked_at) VALUES (?, ?, ?)
+			ON CONFLICT DO UPDATE SET marked_at = excluded.marked_at`},
+		{&s.waiting, `UPDATE evdemo_inbox_held SET claimed = ?1 WHERE consumers = ?2 AND parent = ?3 AND claimed < ?4
+			RETURNING source, id, parent, queue, held_at, message, 1`},
+		{&s.due, `UPDATE evdemo_inbox_held SET claimed = ?1 WHERE rowid IN (
+				SELECT h.rowid FROM evdemo_inbox_held h WHERE h.consumers = ?2 AND h.claimed < ?3 AND (h.held_at < ?4
+					OR EXISTS (SELECT 1 FROM evdemo_inbox_marks m WHERE m.consumers = h.consumers AND m.id = h.parent))
+				LIMIT ?5)
+			RETURNING source, id, parent, queue, held_at, message,
+				EXISTS (SELECT 1 FROM evdemo_inbox_marks m WHERE m.consumers = evdemo_inbox_held.consumers AND m.id = parent)`},
+		{&s.forget, `DELETE FROM evdemo_inbox_held WHERE consumers = ? AND source = ? AND id = ?`},
+		{&s.pruneMarks, `DELETE FROM evdemo_inbox_marks WHERE (consumers, id) IN (
+				SELECT consumers, id FROM evdemo_inbox_marks WHERE marked_at < ? ORDER BY marked_at LIMIT ?)`},
 		{&s.savepoint, `SAVEPOINT evdemo_inbox`},
 		{&s.release, `RELEASE evdemo_inbox`},
 		{&s.rollback, `ROLLBACK TO evdemo_inbox`},
@@ -128,5 +146,9 @@ func (s *statements) dismiss(ctx context.Context, owner int64) error {
 // prune removes some of the records from before a moment, and tells whether there are more.
 func (s *statements) prune(ctx context.Context, before time.Time) (more bool, err error) {
 	n, err := changes(ctx, s.pruneOld, before.UnixMilli(), pruneBatch)
-	return n == pruneBatch, err
+	if err != nil {
+		return false, err
+	}
+	marks, err := changes(ctx, s.pruneMarks, before.UnixMilli(), pruneBatch)
+	return n == pruneBatch || marks == pruneBatch, err
 }

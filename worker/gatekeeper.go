@@ -1,0 +1,226 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/evdemo/evdemo/event"
+	"github.com/evdemo/evdemo/internal/feed"
+	"github.com/evdemo/evdemo/publisher"
+	"github.com/evdemo/evdemo/topology"
+)
+
+const (
+	// gateSweep is how often a gate is asked for what waits too long, and for what was left behind.
+	gateSweep = time.Second
+	// gateEnd bounds how long the end of a worker waits for what is being sent on.
+	gateEnd = 10 * time.Second
+)
+
+// gatekeeper runs a gate for a worker.
+type gatekeeper struct {
+	*Worker
+	gate *Gate
+
+	mu      sync.Mutex
+	ready   []Held
+	wake    chan struct{} // holds one
+	stopped chan struct{} // closed when run has ended
+}
+
+func newGatekeeper(w *Worker) *gatekeeper {
+	return &gatekeeper{Worker: w, gate: w.config.Gate, wake: make(chan struct{}, 1), stopped: make(chan struct{})}
+}
+
+// hold holds an event back whose parent has not been handled. It may be acknowledged then.
+func (k *gatekeeper) hold(ctx context.Context, d *Delivery) (held bool, err error) {
+	parent := k.gate.parentOf(d)
+	if parent == "" {
+		return false, nil
+	}
+	raw := rawMessage(d.message, d.waitingHeaders(verdict{}))
+	message, err := feed.AppendRecord(nil, feed.Record{Message: publisher.Message{Raw: raw}})
+	if err != nil {
+		return false, err
+	}
+	held, err = k.gate.Store.Hold(ctx, k.gate.Group, Held{
+		Source: d.Event.Source, ID: d.Event.ID, Parent: parent, Queue: d.Queue, Since: time.Now(), Message: message,
+	})
+	if err != nil {
+		return false, fmt.Errorf("hold event %s until %s is handled: %w", d.Event.ID, parent, err)
+	}
+	return held, nil
+}
+
+// mark notes that an event has been handled, and has what waits for it sent on.
+func (k *gatekeeper) mark(ctx context.Context, d *Delivery) error {
+	if foreign := d.Foreign != nil; foreign {
+		return nil
+	}
+	ready, err := k.gate.Store.Mark(ctx, k.gate.Group, d.Event.ID)
+	if err != nil {
+		return fmt.Errorf("event %s was handled, but that cannot be remembered, and it will be handled again: %w", d.Event.ID, err)
+	}
+	if len(ready) > 0 {
+		k.mu.Lock()
+		k.ready = append(k.ready, ready...)
+		k.mu.Unlock()
+		k.poke()
+	}
+	return nil
+}
+
+func (k *gatekeeper) poke() {
+	select {
+	case k.wake <- struct{}{}:
+	default:
+	}
+}
+
+// run sends on what may go until ctx ends, which is when the last handler has ended.
+func (k *gatekeeper) run(ctx context.Context) {
+	defer close(k.stopped)
+	tick := time.NewTicker(min(gateSweep, k.gate.Wait))
+	defer tick.Stop()
+	for {
+		select {
+		case <-k.wake:
+			k.sendReady(ctx)
+		case <-tick.C:
+			k.sweep(ctx)
+		case <-ctx.Done():
+			k.finish(ctx)
+			return
+		}
+	}
+}
+
+// finish sends on what is ready, and gives back what would be lost with the process.
+func (k *gatekeeper) finish(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), gateEnd)
+	defer cancel()
+	k.sendReady(ctx)
+	for !k.gate.Store.Durable() && ctx.Err() == nil {
+		left, err := k.gate.Store.Claim(ctx, k.gate.Group, time.Now().Add(time.Hour))
+		if err != nil || len(left) == 0 {
+			return
+		}
+		for i := range left {
+			left[i].Ready = true
+		}
+		k.send(ctx, left)
+	}
+}
+
+func (k *gatekeeper) sendReady(ctx context.Context) {
+	k.mu.Lock()
+	ready := k.ready
+	k.ready = nil
+	k.mu.Unlock()
+	k.send(ctx, ready)
+}
+
+// sweep sends on what others have left behind, and gives up what has waited too long.
+func (k *gatekeeper) sweep(ctx context.Context) {
+	for {
+		due, err := k.gate.Store.Claim(ctx, k.gate.Group, time.Now().Add(-k.gate.Wait))
+		if err != nil && ctx.Err() == nil {
+			k.config.Logger.Error("gate cannot be asked for what it holds", slog.Any("error", err))
+		}
+		if len(due) == 0 {
+			return
+		}
+		if k.send(ctx, due); len(due) < GateBatch {
+			return
+		}
+	}
+}
+
+// send publishes events, and forgets those that the broker has confirmed. The others are claimed again, by
+// this worker or another.
+func (k *gatekeeper) send(ctx context.Context, held []Held) {
+	if len(held) == 0 {
+		return
+	}
+	var mu sync.Mutex
+	var sent []Held
+	var outcomes sync.WaitGroup
+	for _, h := range held {
+		m, err := k.message(h)
+		if err == nil {
+			outcomes.Add(1)
+			err = k.passer.send(ctx, m, func(r publisher.Result) {
+				defer outcomes.Done()
+				if r.Outcome != publisher.Confirmed {
+					k.logStays(h, fmt.Errorf("%s: %w", r.Outcome, errors.Join(r.Err)))
+					return
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				sent = append(sent, h)
+			})
+			if err != nil {
+				outcomes.Done()
+			}
+		}
+		if err != nil && ctx.Err() == nil {
+			k.logStays(h, err)
+		}
+	}
+	outcomes.Wait()
+	if err := k.gate.Store.Forget(context.WithoutCancel(ctx), k.gate.Group, sent); err != nil {
+		k.config.Logger.Error("gate cannot forget what was sent on; it will be sent again", slog.Any("error", err))
+		return
+	}
+	for _, h := range sent {
+		if h.Ready {
+			k.counts.released.Add(1)
+			continue
+		}
+		k.counts.orphaned.Add(1)
+		k.config.Logger.Error("event is dead-lettered", slog.String("id", h.ID), slog.String("queue", h.Queue),
+			slog.String("reason", string(ReasonOrphan)), slog.Any("error", k.orphanError(h)))
+	}
+}
+
+func (k *gatekeeper) logStays(h Held, err error) {
+	k.config.Logger.Warn("a held event could not be sent on; it is held on",
+		slog.String("id", h.ID), slog.String("queue", h.Queue), slog.Any("error", err))
+}
+
+// message is a held event on its way: back to its queue where its parent has been handled, and otherwise to
+// the dead letters.
+func (k *gatekeeper) message(h Held) (publisher.Message, error) {
+	m, err := feed.NewLines("held event", strings.NewReader(string(h.Message)), event.Defaults{}).Next()
+	if err != nil {
+		return m, err
+	}
+	m.To = publisher.ToQueue(h.Queue)
+	if !h.Ready {
+		m.To = publisher.ToQueue(topology.DeadLetterQueue(h.Queue))
+		k.orphan(h, m.Raw.Headers)
+	}
+	return m, nil
+}
+
+// orphan adds to headers why an event is dead-lettered.
+func (k *gatekeeper) orphan(h Held, headers map[string]any) {
+	now := time.Now().UTC().Format(time.RFC3339Nano)
+	if headers[headerFirstFailure] == nil {
+		headers[headerFirstFailure] = now
+	}
+	headers[headerLastFailure] = now
+	headers[headerReason] = string(ReasonOrphan)
+	headers[headerError] = clean(k.orphanError(h).Error(), maxErrorBytes)
+	headers[headerQueue] = h.Queue
+	headers[headerWorker] = k.config.Name
+}
+
+func (k *gatekeeper) orphanError(h Held) error {
+	return fmt.Errorf("the event before it, %s, was not handled within %v", h.Parent, k.gate.Wait)
+}
