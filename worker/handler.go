@@ -48,6 +48,9 @@ type Delivery struct {
 	// Redelivered is set by the broker where the event may have been delivered before. It may
 	// be set for an event that no handler has seen.
 	Redelivered bool
+	// History tells of the failures that lie behind the event, also of those for which it was
+	// dead-lettered; nil for one that has not failed.
+	History *Failure
 	// Attempt is 1 for an event that has not failed, and one more for each time that it has.
 	// Deliveries that ended without an answer, as when a worker was killed, do not count.
 	Attempt int
@@ -70,6 +73,10 @@ func decode(queue string, m *amqp.Delivery) *Delivery {
 	}
 	if ours := d.readHeaders(m.Headers); ours {
 		d.readHistory(m.Headers)
+	}
+	if _, died := m.Headers["x-death"]; died || d.Attempt > 1 {
+		history := ReadFailure(m.Headers)
+		d.History = &history
 	}
 	d.Event, d.Foreign = event.Decode(event.Message{
 		Headers:         m.Headers,

@@ -64,6 +64,12 @@ func ParseLogPosition(s string, now time.Time) (LogPosition, error) {
 	return LogPosition{}, fmt.Errorf("%.40q is no place in a log: want first, last, next, an offset such as 4711, a time such as 2026-01-02T15:04:05Z, or how long ago, such as 1h", s)
 }
 
+// Offset is the offset of a position that is one.
+func (p LogPosition) Offset() (offset int64, ok bool) { return p.offset, p.kind == logOffset }
+
+// Time is the moment of a position that is one.
+func (p LogPosition) Time() (at time.Time, ok bool) { return p.at, p.kind == logTime }
+
 // String is the position as [ParseLogPosition] reads it.
 func (p LogPosition) String() string {
 	switch p.kind {

@@ -3,11 +3,37 @@ package worker
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"slices"
 	"time"
 
 	"github.com/evdemo/evdemo/topology"
 )
+
+// Policy says what becomes of events that have failed. It is what a worker does; this is for buses that
+// have no RabbitMQ behind them.
+type Policy struct {
+	// Retry is the schedule of delays between attempts; empty means no retry.
+	Retry []time.Duration
+	// MaxAttempts at one event before it is dead-lettered.
+	MaxAttempts int
+}
+
+// Decide judges an event by its latest attempt and the error that this ended with: it is tried again after a
+// wait, or dead-lettered for a reason. Waits are spread over the second half of each delay.
+func (p Policy) Decide(attempt int, err error) (wait time.Duration, reason Reason) {
+	if permanent, ok := errors.AsType[*permanentError](err); ok {
+		return 0, permanent.reason
+	}
+	if attempt >= p.MaxAttempts || len(p.Retry) == 0 {
+		return 0, exhausted(err)
+	}
+	if after, ok := errors.AsType[*retryAfterError](err); ok {
+		return max(after.delay, time.Millisecond), ""
+	}
+	delay := p.Retry[min(attempt, len(p.Retry))-1]
+	return delay - rand.N(max(delay/2, 1)), "" //nolint:gosec // it spreads, and guards nothing
+}
 
 // policy decides what becomes of events that have failed.
 type policy struct {
