@@ -18,7 +18,7 @@ import (
 const (
 	// gateSweep is how often a gate is asked for what waits too long, and for what was left behind.
 	gateSweep = time.Second
-	// gateEnd bounds how long the end of a worker waits for what is being sent on.
+	// gateEnd bounds how long the end of a worker waits for the broker to take what is being sent on.
 	gateEnd = 10 * time.Second
 )
 
@@ -102,18 +102,24 @@ func (k *gatekeeper) run(ctx context.Context) {
 
 // finish sends on what is ready, and gives back what would be lost with the process.
 func (k *gatekeeper) finish(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), gateEnd)
-	defer cancel()
+	ctx = context.WithoutCancel(ctx)
 	k.sendReady(ctx)
-	for !k.gate.Store.Durable() && ctx.Err() == nil {
+	if k.gate.Store.Durable() {
+		return
+	}
+	for {
 		left, err := k.gate.Store.Claim(ctx, k.gate.Group, time.Now().Add(time.Hour))
 		if err != nil || len(left) == 0 {
-			return
+			break
 		}
 		for i := range left {
 			left[i].Ready = true
 		}
 		k.send(ctx, left)
+	}
+	if lost, err := k.gate.Store.Holding(ctx, k.gate.Group); err != nil || lost > 0 {
+		k.config.Logger.Error("events that were held in memory could not be given back, and end with the worker that holds them",
+			slog.Int("events", lost), slog.Any("error", err))
 	}
 }
 

@@ -129,8 +129,8 @@ func (w *Worker) walk(of *lane, e errand) {
 			e.sub.returnTicket() // the broker gives it back, to this worker or another
 			continue
 		}
-		if again := e.sub.handle(e.ctx, e.d); again > 0 {
-			w.tryLater(of, e.again(), again)
+		if again := e.sub.handle(e.ctx, e.d); again != nil {
+			w.tryLater(of, errand{e.sub, e.ctx, again.d}, again.wait)
 			return
 		}
 	}
@@ -139,16 +139,17 @@ func (w *Worker) walk(of *lane, e errand) {
 // over tells whether an event need not be begun: the worker stops, or its connection is gone.
 func (e errand) over() bool { return e.ctx.Err() != nil || e.sub.channel.IsClosed() }
 
-// again is the same event, for the next attempt at it.
-func (e errand) again() errand {
-	d := *e.d
-	d.Attempt++
-	d.inPlace = true
-	if d.first.IsZero() {
-		d.first = time.Now().UTC()
-	}
-	e.d = &d
-	return e
+// attempt is one that is to be made in an event's place, after a wait.
+type attempt struct {
+	d    *Delivery
+	wait time.Duration
+}
+
+// again is the same event, to be handled once more.
+func (d *Delivery) again(wait time.Duration) *attempt {
+	next := *d
+	next.inPlace = true
+	return &attempt{&next, wait}
 }
 
 // tryLater has a lane go on after a while.

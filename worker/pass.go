@@ -95,13 +95,13 @@ type passage struct {
 
 // fail does with an event what the policy says. The event is acknowledged once the broker has
 // confirmed that it is in the other queue, and at no other time. Where events are kept in order, one that
-// is to be tried again stays where it is: fail says after how long.
-func (sub *subscription) fail(ctx context.Context, d *Delivery, err error) (again time.Duration) {
+// is to be tried again stays where it is: fail gives that attempt.
+func (sub *subscription) fail(ctx context.Context, d *Delivery, err error) (again *attempt) {
 	sub.counts.failed.Add(1)
 	if sub.config.Topic != "" {
 		sub.logFailure(ctx, slog.LevelWarn, "handler failed; a listener has one attempt at an event", d, err)
 		sub.ack(d.message.DeliveryTag)
-		return 0
+		return nil
 	}
 	now := time.Now()
 	v := sub.policy.decide(d.Attempt, err, now)
@@ -115,10 +115,15 @@ func (sub *subscription) fail(ctx context.Context, d *Delivery, err error) (agai
 	}
 	if v.reason == "" && sub.inOrder(d) {
 		sub.counts.retried.Add(1)
-		return max(v.until(now), time.Millisecond)
+		again = d.again(v.until(now))
+		again.d.Attempt++
+		if d.first.IsZero() {
+			again.d.first = now.UTC()
+		}
+		return again
 	}
 	sub.pass(ctx, d, v, d.failedHeaders(v, err, sub.config.Name))
-	return 0
+	return nil
 }
 
 // inOrder tells whether an event holds up others until it is done.

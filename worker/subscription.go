@@ -394,12 +394,12 @@ func (sub *subscription) handleOne(ctx context.Context, m *amqp.Delivery) {
 	sub.handle(ctx, decode(sub.queue, m))
 }
 
-// handle handles an event and settles it. Where it is to be tried again in its place, it says after how
-// long, and the event is not settled.
-func (sub *subscription) handle(ctx context.Context, d *Delivery) (again time.Duration) {
+// handle handles an event and settles it, unless it is to be tried again in its place: then it gives that
+// attempt.
+func (sub *subscription) handle(ctx context.Context, d *Delivery) (again *attempt) {
 	if !d.notBefore.IsZero() && sub.config.Topic == "" && sub.wait(ctx, d) {
 		sub.returnTicket()
-		return 0
+		return nil
 	}
 	sub.inHand.Add(1)
 	defer sub.inHand.Add(-1)
@@ -412,7 +412,7 @@ func (sub *subscription) handle(ctx context.Context, d *Delivery) (again time.Du
 		sub.ack(d.message.DeliveryTag)
 		sub.returnTicket()
 		sub.touch()
-		return 0
+		return nil
 	}
 	var err error
 	if d.Foreign != nil && !sub.config.AcceptRaw {
@@ -450,8 +450,8 @@ func (sub *subscription) wait(ctx context.Context, d *Delivery) bool {
 }
 
 // settle does with a delivery what its handler's result asks for, unless it is to be tried again in its
-// place: then it says after how long.
-func (sub *subscription) settle(ctx context.Context, d *Delivery, err error) (again time.Duration) {
+// place: then it gives that attempt.
+func (sub *subscription) settle(ctx context.Context, d *Delivery, err error) (again *attempt) {
 	tag := d.message.DeliveryTag
 	switch {
 	case err == nil:
@@ -459,7 +459,7 @@ func (sub *subscription) settle(ctx context.Context, d *Delivery, err error) (ag
 		if n := sub.counts.handled.Add(1); n == int64(sub.config.Limit) {
 			sub.stop(errLimit)
 		}
-		return 0
+		return nil
 	case errors.Is(err, ErrSkip):
 		sub.counts.skipped.Add(1)
 		sub.ack(tag)
@@ -468,14 +468,17 @@ func (sub *subscription) settle(ctx context.Context, d *Delivery, err error) (ag
 		sub.ack(tag)
 	case errors.Is(err, ErrRequeue), sub.handling.Err() != nil: // the latter: the drain timeout has passed
 		sub.counts.requeued.Add(1)
+		if sub.inOrder(d) && ctx.Err() == nil { // in the queue it would be overtaken
+			return d.again(passPause)
+		}
 		_ = sub.acks.requeue(tag) // on a lost connection the broker does it by itself
 	default:
-		if again = sub.fail(ctx, d, err); again > 0 {
+		if again = sub.fail(ctx, d, err); again != nil {
 			return again
 		}
 	}
 	sub.returnTicket()
-	return 0
+	return nil
 }
 
 func (sub *subscription) ack(tag uint64) {

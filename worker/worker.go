@@ -263,27 +263,36 @@ func (w *Worker) Run(ctx context.Context) error {
 	if drained := w.drain(); err == nil {
 		err = drained
 	}
-	closeGate()
+	closeGate(gateEnd)
 	w.passer.close(ctx)
+	closeGate(0)
 	if err != nil {
 		return fmt.Errorf("run worker: %w", err)
 	}
 	return nil
 }
 
-// openGate runs the gate, if there is one, until it is closed, which is after the last handler.
-func (w *Worker) openGate(ctx context.Context) (closeGate func()) {
+// openGate runs the gate, if there is one, until it is closed, which is after the last handler. To close it
+// waits for what is being sent on, at most for so long; 0 is for as long as it takes.
+func (w *Worker) openGate(ctx context.Context) (closeGate func(within time.Duration)) {
 	if w.keeper == nil {
-		return func() {}
+		return func(time.Duration) {}
 	}
 	if !w.config.Gate.Store.Durable() {
 		w.config.Logger.Warn("what the gate holds is in memory: it is lost if this process is killed")
 	}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	go w.keeper.run(ctx)
-	return func() {
+	return func(within time.Duration) {
 		cancel()
-		<-w.keeper.stopped
+		var late <-chan time.Time
+		if within > 0 {
+			late = time.After(within)
+		}
+		select {
+		case <-w.keeper.stopped:
+		case <-late:
+		}
 	}
 }
 
