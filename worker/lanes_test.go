@@ -202,6 +202,24 @@ func TestADeadLetterIsOvertaken(t *testing.T) {
 	require.NoError(t, err)
 }
 
+// An event that its handler gives back is handled again before those behind it, and no attempt is counted.
+func TestARequeuedEventKeepsItsPlace(t *testing.T) {
+	t.Parallel()
+	url := brokertest.URL(t)
+	q, _ := queue(t, url)
+	sequences(t, url, q, 1, 3)
+	var attempts []string
+	w := start(t, worker.Config{URLs: []string{url}, Queue: q, Concurrency: 4, OrderedBy: bySubject, Limit: 3}, func(_ context.Context, d *worker.Delivery) error {
+		attempts = append(attempts, fmt.Sprint(string(d.Event.Data), "/", d.Attempt))
+		if len(attempts) == 2 {
+			return worker.ErrRequeue
+		}
+		return nil
+	})
+	require.NoError(t, w.wait())
+	assert.Equal(t, []string{"0/1", "1/1", "1/1", "2/1"}, attempts)
+}
+
 // A lost connection brings back what is still in hand: it must not be begun before that is done.
 func TestOrderSurvivesLostConnections(t *testing.T) {
 	t.Parallel()

@@ -1,6 +1,7 @@
 package schema_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
@@ -246,4 +247,37 @@ func TestUpcastOfTheWantedVersionAllocatesNothing(t *testing.T) { //nolint:paral
 			panic(err)
 		}
 	}))
+}
+
+func ExampleRegistry_Reader() {
+	registry, err := schema.Load(dir(map[string]string{
+		"user.created.v1.json": `{"type":"object","required":["name"]}`,
+		"user.created.v2.json": `{"type":"object","required":["full_name"]}`,
+	}))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	reader, err := registry.Reader(map[string]int{"user.created": 2}, schema.Upcaster{
+		Type: "user.created", From: 1,
+		Upcast: func(data []byte) ([]byte, error) {
+			var old struct {
+				Name string `json:"name"`
+			}
+			if err := json.Unmarshal(data, &old); err != nil {
+				return nil, err
+			}
+			return json.Marshal(map[string]string{"full_name": old.Name})
+		},
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	e, err := event.New("user.created", "users", map[string]string{"name": "Ada"})
+	if err == nil {
+		e, err = reader.Read(e)
+	}
+	fmt.Println(string(e.Data), err)
+	// Output: {"full_name":"Ada"} <nil>
 }

@@ -42,7 +42,7 @@ func main() {
 	flag.IntVar(&c.window, "window", 1000, "unconfirmed events at a time, and prefetch")
 	flag.IntVar(&c.memory, "memory", 1_000_000, "events for the measurement of memory (0: none)")
 	flag.IntVar(&c.commands, "commands", 8000, "commands to start per measurement")
-	flag.StringVar(&c.only, "only", "", "measure only this: publish, work, exec, dedup, retry, letters, memory or startup")
+	flag.StringVar(&c.only, "only", "", "measure only this: publish, work, exec, dedup, order, log, bus, schema, retry, letters, memory or startup")
 	flag.BoolVar(&c.check, "check", false, "exit with 5 where a figure misses its threshold")
 	flag.Parse()
 	if c.url == "" {
@@ -75,6 +75,10 @@ func run(ctx context.Context, c config) (missed bool, err error) {
 		{"work", "work, against a bare loop that acknowledges 100 at a time", 0.85, b.working},
 		{"exec", "work --exec /bin/true, four at a time, against starting it from a bare loop", 0.8, b.starting},
 		{"dedup", "work --dedup FILE, 32 at a time, against inserting the key in a transaction each", 1, b.remembering},
+		{"order", "work --ordered-by with a single key, eight at a time, against the same without order", 0.6, b.ordering},
+		{"log", "listen --from first, against a bare loop that reads the stream", 0.8, b.reading},
+		{"bus", "the bus in memory with four groups, against four channels", 0.25, b.fanningOut},
+		{"schema", "checking sample orders, against decoding their data", 0.1, b.checking},
 	} {
 		if !c.measures(m.what) {
 			continue
