@@ -47,7 +47,8 @@ type Memory struct {
 
 // topic is a topic with those who get its events.
 type topic struct {
-	mu    sync.Mutex // held while an event goes to everybody, so that all have the same order
+	order sync.Mutex // held while an event goes to everybody, so that all have the same order
+	mu    sync.Mutex // of what follows; never held while somebody waits
 	log   *history   // nil where the topology gives it none
 	boxes []*box     // of queues, groups and listeners
 }
@@ -123,7 +124,7 @@ func (m *Memory) feed(t *topic, name string) *queue {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if !slices.Contains(t.boxes, q.box) {
-		t.boxes = append(t.boxes, q.box)
+		t.boxes = append(slices.Clone(t.boxes), q.box)
 	}
 	return q
 }
@@ -177,17 +178,20 @@ func returned(m publisher.Message) error {
 
 // publish gives an event to everybody, and tells whether there is anybody.
 func (t *topic) publish(ctx context.Context, m *publisher.Message) (wanted bool, err error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
+	t.order.Lock()
+	defer t.order.Unlock()
+	t.mu.Lock() // who joins now has the event from the log, or comes after it
 	if t.log != nil {
 		t.log.append(m)
 	}
-	for _, b := range t.boxes {
+	boxes, wanted := t.boxes, t.log != nil || len(t.boxes) > 0
+	t.mu.Unlock()
+	for _, b := range boxes {
 		if err := b.push(ctx, entry{message: m}); err != nil {
 			return true, err
 		}
 	}
-	return t.log != nil || len(t.boxes) > 0, nil
+	return wanted, nil
 }
 
 // Work implements [Worker].
@@ -229,7 +233,7 @@ func (t *topic) join(b *box, from *worker.LogPosition) (leave func()) {
 			b.again(entry{message: m})
 		}
 	}
-	t.boxes = append(t.boxes, b)
+	t.boxes = append(slices.Clone(t.boxes), b)
 	return func() {
 		t.mu.Lock()
 		defer t.mu.Unlock()

@@ -163,6 +163,62 @@ func TestMemoryIsBounded(t *testing.T) { //nolint:paralleltest // it measures me
 	require.NoError(t, <-done)
 }
 
+// What a worker has taken ahead goes back with what it has in hand, in order, whether its handler heeds the
+// end or not, and also where the handler itself gives it back.
+func TestWhatWasTakenGoesBackInOrder(t *testing.T) {
+	t.Parallel()
+	for name, hang := range map[string]func(ctx context.Context, release <-chan struct{}) error{
+		"heeds the end": func(ctx context.Context, _ <-chan struct{}) error {
+			<-ctx.Done()
+			return ctx.Err()
+		},
+		"heeds nothing": func(_ context.Context, release <-chan struct{}) error {
+			<-release
+			return nil
+		},
+		"gives it back": func(ctx context.Context, _ <-chan struct{}) error {
+			<-ctx.Done()
+			return worker.ErrRequeue
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			spec := topology.Spec{Queues: map[string]topology.Queue{"jobs": {}}}
+			m := bus.NewMemory(bus.Config{Topology: &spec})
+			for n := range 10 {
+				message := made(t, n)
+				message.To = publisher.ToQueue("jobs")
+				require.NoError(t, m.Publish(t.Context(), message))
+			}
+			begun, release := make(chan struct{}, 1), make(chan struct{})
+			defer close(release)
+			ctx, stop := context.WithCancel(t.Context())
+			done := make(chan error, 1)
+			go func() {
+				done <- m.Work(ctx, "jobs", bus.Options{DrainTimeout: time.Millisecond}, func(ctx context.Context, _ *worker.Delivery) error {
+					begun <- struct{}{}
+					return hang(ctx, release)
+				})
+			}()
+			<-begun
+			stop()
+			if err := <-done; err != nil {
+				require.ErrorIs(t, err, worker.ErrDrainTimeout)
+			}
+			require.Equal(t, 10, m.Depth("jobs"))
+			ctx, stop = context.WithCancel(t.Context())
+			var got []string
+			require.NoError(t, m.Work(ctx, "jobs", bus.Options{}, func(_ context.Context, d *worker.Delivery) error {
+				if got = append(got, string(d.Event.Data)); len(got) == 10 {
+					stop()
+				}
+				return nil
+			}))
+			require.Equal(t, []string{"0", "1", "2", "3", "4", "5", "6", "7", "8", "9"}, got)
+		})
+	}
+}
+
 // A dead-letter queue that is full loses nothing: what is given up stays, until there is room.
 func TestAFullDeadLetterQueueLosesNothing(t *testing.T) {
 	t.Parallel()

@@ -69,60 +69,64 @@ type loop struct {
 	delivery worker.Delivery
 
 	mu        sync.Mutex
-	inHand    *entry // while its handler runs
-	abandoned bool   // the handler took too long: its result counts no more
+	taken     []entry // while a handler runs: its event, and those behind it
+	abandoned bool    // the handler took too long: its result counts no more
 }
 
 func (l *loop) run(ctx, handling context.Context) {
-	var taken [batch]entry
+	var room [batch]entry
 	for {
-		entries := l.box.take(ctx, taken[:])
+		entries := l.box.take(ctx, room[:])
 		if len(entries) == 0 {
 			return
 		}
 		if l.queue == nil {
 			l.tellMissed()
 		}
-		for i := range entries {
+		for ; len(entries) > 0; entries = entries[1:] {
 			if ctx.Err() != nil {
-				l.box.giveBack(entries[i:])
+				l.box.giveBack(entries)
 				return
 			}
-			if !l.one(handling, &entries[i]) {
-				l.box.giveBack(entries[i+1:])
+			back := l.one(handling, entries)
+			if l.abandoned { // what was taken has been given back
 				return
+			}
+			if back {
+				l.box.giveBack(entries)
+				break
 			}
 		}
 	}
 }
 
-// one handles one event and settles it. False means that nobody waits for that any longer.
-func (l *loop) one(ctx context.Context, e *entry) bool {
+// one handles the first of the entries and settles it, unless it is to be given back with those behind it.
+func (l *loop) one(ctx context.Context, entries []entry) (back bool) {
 	l.mu.Lock()
-	l.inHand = e
+	l.taken = entries
 	l.mu.Unlock()
-	l.deliver(e)
+	l.deliver(&entries[0])
 	err := l.handle(ctx, &l.delivery)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.inHand = nil
+	l.taken = nil
 	if l.abandoned {
 		return false
 	}
-	l.settle(ctx, *e, err)
-	return true
+	return l.settle(ctx, entries[0], err)
 }
 
-// abandon gives back what a handler that took too long has in hand, and tells whether there was one.
+// abandon gives back what a handler that took too long has in hand, and what is behind that, and tells
+// whether there was one.
 func (l *loop) abandon() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.inHand == nil {
+	if len(l.taken) == 0 {
 		return false
 	}
 	l.abandoned = true
 	if l.queue != nil {
-		l.box.giveBack([]entry{*l.inHand})
+		l.box.giveBack(l.taken)
 	}
 	return true
 }
@@ -148,17 +152,18 @@ func (l *loop) deliver(e *entry) {
 	}
 }
 
-// settle does with an event what its handler's result asks for.
-func (s *subscriber) settle(ctx context.Context, e entry, err error) {
+// settle does with an event what its handler's result asks for, and tells whether that is to give it back.
+func (s *subscriber) settle(ctx context.Context, e entry, err error) (back bool) {
 	switch {
 	case err == nil, errors.Is(err, worker.ErrSkip), errors.Is(err, worker.ErrDuplicate):
 	case s.queue == nil:
 		s.log(ctx, slog.LevelWarn, "handler failed; a listener has one attempt at an event", e, err)
 	case errors.Is(err, worker.ErrRequeue), ctx.Err() != nil: // the latter: the drain timeout has passed
-		s.box.giveBack([]entry{e})
+		return true
 	default:
 		s.fail(ctx, e, err)
 	}
+	return false
 }
 
 // fail has an event tried again, or gives it up.

@@ -27,12 +27,24 @@ with a ledger that counts by event id what each process really printed.
 --broken adds a stray worker that takes events and loses them: the ledger must show it, and the exit
 code is then 5.
 
+--broker memory needs nothing installed: workers and listeners are goroutines of this process, on a bus in
+its memory, and the worker is cut off in mid-work instead of killed. Nothing is durable there. No broker is
+dialled, and --url and the other flags of the connection are not used.
+
 Broker: what the demo makes begins with "demo-", and is removed at the end, also after Ctrl-C. Nothing
 else is touched.
 
-Exit codes: 0 the ledger holds; 5 it does not; 4 no broker; 1 anything else, an interrupt included.`
+Exit codes: 0 the ledger holds; 5 it does not; 2 wrong usage; 4 no broker; 1 anything else, an interrupt
+included.`
+
+// The values of --broker.
+const (
+	brokerRabbitMQ = "rabbitmq"
+	brokerMemory   = "memory"
+)
 
 type demoOptions struct {
+	broker string
 	broken bool
 	output *output
 }
@@ -47,37 +59,29 @@ func newDemoCommand(app *App, run func(context.Context, *App, *demoOptions) erro
 		Use:     "demo",
 		Short:   "Watch it work, and break, with a verdict made of figures",
 		Long:    demoLong,
-		Example: "  evdemo demo\n  evdemo demo --broken",
+		Example: "  evdemo demo\n  evdemo demo --broken\n  evdemo demo --broker memory",
 		Args:    cobra.NoArgs,
-		RunE:    func(cmd *cobra.Command, _ []string) error { return run(cmd.Context(), app, opts) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			switch opts.broker {
+			case brokerRabbitMQ, brokerMemory:
+				return run(cmd.Context(), app, opts)
+			default:
+				return usageErrorf("--broker %q: want %s or %s", opts.broker, brokerRabbitMQ, brokerMemory)
+			}
+		},
 	}
+	cmd.Flags().StringVar(&opts.broker, "broker", brokerRabbitMQ, "what to run on: rabbitmq, or memory, which needs nothing installed")
 	cmd.Flags().BoolVar(&opts.broken, "broken", false, "add a worker that loses events, to see the ledger find out")
 	opts.output = outputFlag(cmd.Flags(), "table", "json")
 	return cmd
 }
 
 func runDemo(ctx context.Context, app *App, opts *demoOptions) error {
-	broker, err := app.broker()
+	config, err := demoConfig(app, opts)
 	if err != nil {
 		return err
 	}
-	executable, err := os.Executable()
-	if err != nil {
-		return fmt.Errorf("find evdemo itself: %w", err)
-	}
-	screen := app.Out
-	switch {
-	case app.global.quiet:
-		screen = io.Discard
-	case opts.output.json():
-		screen = app.Err
-	}
-	report, err := demo.Run(ctx, demo.Config{
-		Executable: executable, URLs: broker.URLs, TLS: broker.TLS,
-		Environment: app.childEnvironment(broker), Events: examples.Orders, Broken: opts.broken,
-		Screen: screen, Live: app.OutTerminal && !opts.output.json() && !app.global.quiet,
-		Logger: app.Logger(), ConnectTimeout: app.global.connectTimeout,
-	})
+	report, err := demo.Run(ctx, config)
 	if err != nil {
 		if ctx.Err() != nil && !errors.Is(err, demo.ErrLeftBehind) {
 			return errors.New("interrupted; everything the demo made was removed")
@@ -93,6 +97,33 @@ func runDemo(ctx context.Context, app *App, opts *demoOptions) error {
 		err = &exitError{exitClaim, errors.New("the ledger does not hold")}
 	}
 	return err
+}
+
+// demoConfig says what to run, and finds the broker where there is to be one.
+func demoConfig(app *App, opts *demoOptions) (demo.Config, error) {
+	config := demo.Config{
+		Memory: opts.broker == brokerMemory, Events: examples.Orders, Broken: opts.broken,
+		Screen: app.Out, Live: app.OutTerminal && !opts.output.json() && !app.global.quiet,
+		Logger: app.Logger(), ConnectTimeout: app.global.connectTimeout,
+	}
+	switch {
+	case app.global.quiet:
+		config.Screen = io.Discard
+	case opts.output.json():
+		config.Screen = app.Err
+	}
+	if config.Memory {
+		return config, nil
+	}
+	broker, err := app.broker()
+	if err != nil {
+		return config, err
+	}
+	config.URLs, config.TLS, config.Environment = broker.URLs, broker.TLS, app.childEnvironment(broker)
+	if config.Executable, err = os.Executable(); err != nil {
+		return config, fmt.Errorf("find evdemo itself: %w", err)
+	}
+	return config, nil
 }
 
 // childEnvironment leads child processes to the same broker. It goes through the environment, since

@@ -18,7 +18,9 @@ import (
 )
 
 // demoExamples are those of the help of "demo".
-func demoExamples() []string { return []string{"evdemo demo", "evdemo demo --broken"} }
+func demoExamples() []string {
+	return []string{"evdemo demo", "evdemo demo --broken", "evdemo demo --broker memory"}
+}
 
 func TestDemoHolds(t *testing.T) {
 	t.Parallel()
@@ -66,6 +68,21 @@ func TestDemoInterrupted(t *testing.T) {
 	}
 }
 
+// It needs no broker, and none is asked for.
+func TestDemoInMemory(t *testing.T) {
+	t.Parallel()
+	output := newCopyist(t, "").run(t, "AMQP_URL=amqp://127.0.0.1:1/ "+demoExamples()[2], exitOK)
+	for _, name := range []string{"email", "analytics", "broadcast"} {
+		assert.Regexp(t, name+` +│ 2,000  │ +0 │ +0 │ `+name+" 2,000 ", output)
+	}
+	assert.Regexp(t, `payments +│ 2,000  │ +0 │ +\d+ │ worker-1 [\d,]+, worker-2 [\d,]+ \(killed\), worker-3 [\d,]+ `, output)
+	assert.Regexp(t, `published 2,000  confirmed 2,000  redelivered [1-9]\d*  in `, output)
+	assert.Equal(t, 5, strings.Count(output, "\nholds  "), output)
+	assert.Contains(t, output, "\nThe ledger holds: nothing was lost.\n")
+	assert.Equal(t, 1, strings.Count(output, "nothing is durable"), output)
+	assert.NotContains(t, output, "demo-", "names that nobody sees")
+}
+
 // assertNothingLeft looks for what a demo that said this may have left on the broker.
 func assertNothingLeft(t *testing.T, output string) {
 	t.Helper()
@@ -83,6 +100,12 @@ func assertNothingLeft(t *testing.T, output string) {
 	}
 }
 
+func TestDemoBrokers(t *testing.T) {
+	t.Parallel()
+	c := newCommandLine(nil)
+	requireMistake(t, c, c.run(t, "demo", "--broker", "kafka"), `evdemo demo: --broker "kafka": want rabbitmq or memory`)
+}
+
 func TestDemoFlags(t *testing.T) {
 	t.Parallel()
 	var got demoOptions
@@ -94,9 +117,11 @@ func TestDemoFlags(t *testing.T) {
 		return cmd.ExecuteContext(t.Context())
 	}
 	require.NoError(t, parse())
+	assert.Equal(t, "rabbitmq", got.broker)
 	assert.False(t, got.broken)
 	assert.False(t, got.output.json())
-	require.NoError(t, parse("--broken", "-o", "json"))
+	require.NoError(t, parse("--broker", "memory", "--broken", "-o", "json"))
+	assert.Equal(t, "memory", got.broker)
 	assert.True(t, got.broken)
 	assert.True(t, got.output.json())
 	require.Error(t, parse("now"))

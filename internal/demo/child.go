@@ -30,10 +30,9 @@ type child struct {
 	exited    chan struct{} // closed when it has exited and all its output is read
 	exitErr   error         // valid once exited is closed
 
-	mu     sync.Mutex
-	again  int // redeliveries, from its summary
-	said   string
-	killed bool
+	mu    sync.Mutex
+	again int // redeliveries, from its summary
+	said  string
 }
 
 func (c *child) start(ctx context.Context, r *run) error {
@@ -128,47 +127,22 @@ func (c *child) awaitConsuming(ctx context.Context) error {
 }
 
 // kill ends the child as a crash would: nothing is finished, nothing is said.
-func (c *child) kill() {
-	c.mu.Lock()
-	c.killed = true
-	c.mu.Unlock()
-	_ = c.command.Process.Kill()
-}
-
-func (c *child) isKilled() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.killed
-}
+func (c *child) kill() { _ = c.command.Process.Kill() }
 
 // stop tells the child to drain.
-func (c *child) stop() {
-	if c.command != nil && c.command.Process != nil {
-		_ = c.command.Process.Signal(syscall.SIGTERM)
-	}
-}
+func (c *child) stop() { _ = c.command.Process.Signal(syscall.SIGTERM) }
 
-// end waits for the child, and kills it where it takes too long.
-func (c *child) end() {
-	if c.exited == nil || c.command.Process == nil {
-		return
-	}
+// end waits for the child, and kills it where it takes too long. It gives the redeliveries of its summary.
+func (c *child) end() (redelivered int) {
 	select {
 	case <-c.exited:
-		return
 	case <-time.After(childGrace):
+		_ = c.command.Process.Kill()
+		<-c.exited
 	}
-	_ = c.command.Process.Kill()
-	<-c.exited
-}
-
-func (c *child) ended() bool {
-	select {
-	case <-c.exited:
-		return true
-	default:
-		return false
-	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.again
 }
 
 // failure is the error of a child that has ended by itself. Exit code 3 is none: the outcomes
@@ -180,10 +154,4 @@ func (c *child) failure() error {
 		return nil
 	}
 	return fmt.Errorf("%s: %w: %s", c.name, c.exitErr, c.said)
-}
-
-func (c *child) redelivered() int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.again
 }

@@ -1,5 +1,6 @@
 // Package demo runs the suite's two-minute tour: real processes on a real broker, one of them
-// killed in the middle, and a verdict by a ledger kept outside of them.
+// killed in the middle, and a verdict by a ledger kept outside of them. Where nothing is installed it runs
+// within one process, on a bus in memory.
 package demo
 
 import (
@@ -12,14 +13,10 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"os"
-	"path/filepath"
 	"slices"
 	"time"
 
 	"github.com/evdemo/evdemo/internal/ledger"
-	"github.com/evdemo/evdemo/internal/session"
-	"github.com/evdemo/evdemo/topology"
 )
 
 const (
@@ -31,8 +28,7 @@ const (
 	workerLatency = 6 * time.Millisecond // so that the workers are busy when one is killed
 	patience      = 8 * time.Second      // without a new effect, before the demo gives up
 	longest       = 2 * time.Minute      // for all of it, on the slowest machine
-	cleanUpLimit  = 30 * time.Second
-	strayEvents   = 5 // that the stray worker of the broken mode loses
+	strayEvents   = 5                    // that the stray worker of the broken mode loses
 )
 
 // ErrLeftBehind reports that not everything which the demo made could be removed.
@@ -40,6 +36,9 @@ var ErrLeftBehind = errors.New("not removed")
 
 // Config says where and how to run the demo.
 type Config struct {
+	// Memory runs the demo within this process, on a bus in memory: consumers are goroutines, and nothing
+	// is durable. Executable, URLs, TLS, Environment and ConnectTimeout are not used then.
+	Memory bool
 	// Executable is evdemo itself, which the demo starts as child processes.
 	Executable string
 	// URLs and TLS lead to the broker.
@@ -54,7 +53,7 @@ type Config struct {
 	// Screen is where progress is shown; Live redraws a table there, as on a terminal.
 	Screen io.Writer
 	Live   bool
-	// Logger receives what the child processes log. Default: nothing is logged.
+	// Logger receives what the child processes, or the bus in memory, log. Default: nothing is logged.
 	Logger *slog.Logger
 	// ConnectTimeout bounds the wait for the first connection.
 	ConnectTimeout time.Duration
@@ -73,45 +72,88 @@ type Report struct {
 // run is one demo under way.
 type run struct {
 	Config
-	prefix    string
-	resources topology.Resources
-	dir       string
-	ledger    *ledger.Ledger
-	ids       []string
-	children  []*child
-	screen    *screen
-	began     time.Time
+	venue       venue
+	killing     string        // how the venue kills
+	patience    time.Duration // without a new effect
+	prefix      string
+	ledger      *ledger.Ledger
+	ids         []string
+	actors      []actor
+	victim      actor
+	killed      bool
+	redelivered int // valid once the actors have ended
+	screen      *screen
+	began       time.Time
+}
+
+// venue is where a demo takes place: a broker with processes, or this process alone.
+type venue interface {
+	// prepare makes the topology and says on the screen where that is. What it made is removed by remove,
+	// also when ctx has ended; where prepare fails nothing is left.
+	prepare(ctx context.Context) (remove func(context.Context) error, err error)
+	// start starts a consumer, which the end of ctx does not end.
+	start(ctx context.Context, p part) (actor, error)
+	// publish publishes the events to the topic and enters their outcomes into the ledger. Where ctx ends
+	// it stops in good order: what it has not sent gets no outcome, and that is no error.
+	publish(ctx context.Context) error
+}
+
+// part is what one consumer is to do.
+type part struct {
+	name    string
+	queue   string          // it works on this queue; if empty it listens to the topic
+	group   string          // as a member of this group; if empty it gets every event
+	latency time.Duration   // of its work on one event
+	limit   int             // it ends after so many events; 0: when told to
+	effect  func(id string) // called for every event that it has handled; nil: its effects are lost
+}
+
+// actor is a consumer: a process or a goroutine.
+type actor interface {
+	awaitConsuming(ctx context.Context) error
+	// kill ends it as a crash would. It has no effect after that, or none that counts.
+	kill()
+	// stop tells it to drain.
+	stop()
+	// end waits until it has ended, which is soon after stop, and gives the number of events that it got
+	// and that had been delivered before. One that was killed tells of none.
+	end() (redelivered int)
+}
+
+// newRun makes a run without anything under way.
+func newRun(config Config) *run {
+	r := &run{Config: config, prefix: "demo-" + rand.Text()[:8] + ".", ledger: ledger.New()}
+	if r.Logger == nil {
+		r.Logger = slog.New(slog.DiscardHandler)
+	}
+	r.screen = newScreen(r)
+	r.venue, r.killing, r.patience = &processes{run: r}, "SIGKILL", patience
+	if r.Memory {
+		r.venue, r.killing, r.patience = &memory{run: r}, "its context is cut", memoryPatience
+	}
+	return r
 }
 
 // Run runs the demo and removes everything that it made, also where it fails or ctx ends. The
 // report's Holds says whether the ledger proves the claims.
 func Run(ctx context.Context, config Config) (report Report, err error) {
-	r := &run{Config: config, prefix: "demo-" + rand.Text()[:8] + ".", ledger: ledger.New()}
-	r.screen = newScreen(r)
+	r := newRun(config)
 	if r.ids, err = readIDs(config.Events); err != nil {
 		return report, err
 	}
-	if r.dir, err = os.MkdirTemp("", "evdemo-demo-"); err != nil {
-		return report, err
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(r.dir)) }()
-	r.resources = topology.Default().WithPrefix(r.prefix).Resources()
-	s, err := session.DialWithin(ctx, r.session(), r.ConnectTimeout)
+	remove, err := r.venue.prepare(ctx)
 	if err != nil {
 		return report, err
 	}
-	defer func() { err = errors.Join(err, r.cleanUp(ctx)) }()
-	if err := r.apply(ctx, s); err != nil {
-		return report, err
-	}
-	defer r.endChildren()
+	defer func() { err = errors.Join(err, remove(ctx)) }()
+	defer r.endActors()
 	if err := r.startConsumers(ctx); err != nil {
 		return report, err
 	}
 	if err := r.publishAndKill(ctx); err != nil {
 		return report, err
 	}
-	r.endChildren()
+	r.endActors()
 	return r.report(), nil
 }
 
@@ -129,55 +171,31 @@ func readIDs(events []byte) ([]string, error) {
 	return ids, nil
 }
 
-func (r *run) session() session.Config {
-	return session.Config{URLs: r.URLs, TLS: r.TLS, Name: "evdemo demo"}
-}
-
-func (r *run) apply(ctx context.Context, s *session.Session) error {
-	defer s.Close()
-	r.screen.say("Broker: %s at %s. Everything made here begins with %q and is removed at the end.", s.ServerVersion(), s.Addr(), r.prefix)
-	return r.resources.Apply(ctx, s)
-}
-
-// cleanUp removes what apply made, also when ctx has ended.
-func (r *run) cleanUp(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUpLimit)
-	defer cancel()
-	s, err := session.DialWithin(ctx, r.session(), cleanUpLimit)
-	if err == nil {
-		defer s.Close()
-		err = r.resources.Delete(ctx, s, topology.EvenShared())
-	}
-	if err != nil {
-		return fmt.Errorf("%w: what begins with %q: %w", ErrLeftBehind, r.prefix, err)
-	}
-	return nil
-}
-
 // startConsumers starts three workers and three listeners and waits until each consumes.
 func (r *run) startConsumers(ctx context.Context) error {
 	r.ledger.Expect("email", "email")
 	r.ledger.Expect("analytics", "analytics")
 	r.ledger.Expect("broadcast", "broadcast")
 	r.ledger.Expect(queue, "worker-1", "worker-2", "worker-3")
-	for _, name := range []string{"worker-1", "worker-2", "worker-3"} {
-		r.consumer(queue, name, "work", "--queue", r.prefix+queue, "--latency", workerLatency.String(), "--prefetch", "10")
+	parts := []part{
+		r.worker("worker-1"), r.worker("worker-2"), r.worker("worker-3"),
+		r.listener("email", "email"), r.listener("analytics", "analytics"), r.listener("broadcast", ""),
 	}
-	r.consumer("email", "email", "listen", "--topic", r.prefix+topic, "--group", "email")
-	r.consumer("analytics", "analytics", "listen", "--topic", r.prefix+topic, "--group", "analytics")
-	r.consumer("broadcast", "broadcast", "listen", "--topic", r.prefix+topic)
 	if r.Broken {
-		r.children = append(r.children, &child{name: "stray", args: []string{
-			"work", "--queue", r.prefix + queue, "--count", fmt.Sprint(strayEvents), "--no-declare",
-		}})
+		parts = append(parts, part{name: "stray", queue: queue, limit: strayEvents})
 	}
-	for _, c := range r.children {
-		if err := c.start(ctx, r); err != nil {
+	for _, p := range parts {
+		a, err := r.venue.start(ctx, p)
+		if err != nil {
 			return err
 		}
+		r.actors = append(r.actors, a)
+		if p.name == victim {
+			r.victim = a
+		}
 	}
-	for _, c := range r.children {
-		if err := c.awaitConsuming(ctx); err != nil {
+	for _, a := range r.actors {
+		if err := a.awaitConsuming(ctx); err != nil {
 			return err
 		}
 	}
@@ -188,85 +206,97 @@ func (r *run) startConsumers(ctx context.Context) error {
 	return nil
 }
 
-// consumer plans a child whose every line of output is an effect for the ledger.
-func (r *run) consumer(consumer, name string, args ...string) {
-	r.children = append(r.children, &child{
-		name:   name,
-		args:   append(args, "--name", name, "--no-declare", "-o", "json"),
-		effect: func(id string) { r.ledger.Effect(consumer, name, id) },
-	})
+// worker is the part of a worker on the queue.
+func (r *run) worker(name string) part {
+	return part{name: name, queue: queue, latency: workerLatency, effect: func(id string) { r.ledger.Effect(queue, name, id) }}
+}
+
+// listener is the part of a listener to the topic, alone or in a group.
+func (r *run) listener(name, group string) part {
+	return part{name: name, group: group, effect: func(id string) { r.ledger.Effect(name, name, id) }}
 }
 
 // publishAndKill publishes everything, kills a worker in the middle of it, and waits until every
 // consumer is done or patience is at its end.
 func (r *run) publishAndKill(ctx context.Context) error {
 	r.began = time.Now()
-	r.screen.say("Publishing %d orders; %s is killed (SIGKILL) in the middle.", len(r.ids), victim)
+	r.screen.say("Publishing %d orders; %s is killed (%s) in the middle.", len(r.ids), victim, r.killing)
 	ctx, cancel := context.WithTimeoutCause(ctx, longest, errPatience)
 	defer cancel()
 	ctx, giveUp := context.WithCancelCause(ctx)
-	stalled := time.AfterFunc(patience, func() { giveUp(errPatience) })
+	stalled := time.AfterFunc(r.patience, func() { giveUp(errPatience) })
 	defer stalled.Stop()
 	effects := 0
-	publish, outcomes, err := r.startPublish(ctx)
-	if err != nil {
-		return err
-	}
-	killed := false
+	publish := r.startPublish(ctx)
+	defer publish.stop()
 	ticker := time.NewTicker(50 * time.Millisecond)
 	defer ticker.Stop()
-	for !killed || !r.done(publish) {
+	for !r.killed || !r.done(publish) {
 		select {
 		case <-ticker.C:
 		case <-ctx.Done():
 			publish.stop()
-			publish.end()
+			<-publish.ended
 			if context.Cause(ctx) != errPatience { //nolint:errorlint // the very cause set above
 				return context.Cause(ctx)
 			}
-			r.screen.say("Gave up waiting: nothing more came for %v.", patience)
-			return r.readOutcomes(outcomes)
+			r.screen.say("Gave up waiting: nothing more came for %v.", r.patience)
+			return publish.err
 		}
-		if publish.ended() && publish.failure() != nil {
+		if publish.isEnded() && publish.err != nil {
 			break // what it did not send nobody will get
 		}
 		if n := r.effects(); n > effects {
 			effects = n
-			stalled.Reset(patience)
+			stalled.Reset(r.patience)
 		}
 		r.screen.draw()
-		if n, _ := r.ledger.Done(queue); !killed && n >= len(r.ids)/3 {
-			killed = true
-			r.childNamed(victim).kill()
+		if n, _ := r.ledger.Done(queue); !r.killed && n >= len(r.ids)/3 {
+			r.killed = true
+			r.victim.kill()
 			r.screen.say("Killed %s.", victim)
 		}
 	}
 	r.screen.draw()
-	return errors.Join(r.readOutcomes(outcomes), publish.failure())
+	return publish.err
 }
 
 var errPatience = errors.New("patience is at its end")
 
-func (r *run) startPublish(ctx context.Context) (publish *child, outcomes string, err error) {
-	file := filepath.Join(r.dir, "orders.jsonl")
-	outcomes = filepath.Join(r.dir, "outcomes.jsonl")
-	if err := os.WriteFile(file, r.Events, 0o600); err != nil {
-		return nil, "", err
-	}
+// publication is the publishing under way.
+type publication struct {
+	stop  context.CancelFunc
+	ended chan struct{} // closed when it has ended and its outcomes are in the ledger
+	err   error         // valid once ended is closed
+}
+
+// startPublish starts the publishing, which only stop ends early.
+func (r *run) startPublish(ctx context.Context) *publication {
 	for _, id := range r.ids {
 		r.ledger.Attempt(id)
 	}
-	publish = &child{name: "publish", args: []string{
-		"publish", "--topic", r.prefix + topic, "--file", file,
-		"--rate", fmt.Sprint(publishRate), "--outcomes", outcomes, "--no-declare", "-o", "json",
-	}}
-	return publish, outcomes, publish.start(ctx, r)
+	ctx, stop := context.WithCancel(context.WithoutCancel(ctx))
+	p := &publication{stop: stop, ended: make(chan struct{})}
+	go func() { // publishAndKill waits for it
+		defer close(p.ended)
+		p.err = r.venue.publish(ctx)
+	}()
+	return p
+}
+
+func (p *publication) isEnded() bool {
+	select {
+	case <-p.ended:
+		return true
+	default:
+		return false
+	}
 }
 
 // done tells whether the publisher has ended and every consumer has had as many effects as
 // there were events.
-func (r *run) done(publish *child) bool {
-	if !publish.ended() {
+func (r *run) done(publish *publication) bool {
+	if !publish.isEnded() {
 		return false
 	}
 	for _, name := range []string{"email", "analytics", "broadcast", queue} {
@@ -286,44 +316,21 @@ func (r *run) effects() (n int) {
 	return n
 }
 
-func (r *run) readOutcomes(path string) error {
-	content, err := os.ReadFile(path)
-	if err != nil {
-		return fmt.Errorf("the publisher left no outcomes: %w", err)
+// endActors tells every consumer to drain, waits, and so has all that they had to say.
+func (r *run) endActors() {
+	for _, a := range r.actors {
+		a.stop()
 	}
-	for line := range bytes.Lines(content) {
-		var o struct {
-			ID      string `json:"id"`
-			Outcome string `json:"outcome"`
-		}
-		if err := json.Unmarshal(line, &o); err != nil {
-			return fmt.Errorf("read outcomes: %w", err)
-		}
-		r.ledger.Outcome(o.ID, o.Outcome)
-	}
-	return nil
-}
-
-func (r *run) childNamed(name string) *child {
-	i := slices.IndexFunc(r.children, func(c *child) bool { return c.name == name })
-	return r.children[i]
-}
-
-// endChildren tells every child to drain, waits, and so has all that they had to say.
-func (r *run) endChildren() {
-	for _, c := range r.children {
-		c.stop()
-	}
-	for _, c := range r.children {
-		c.end()
+	r.redelivered = 0
+	for _, a := range r.actors {
+		r.redelivered += a.end()
 	}
 }
 
 // report works out the claims.
 func (r *run) report() Report {
-	report := Report{Account: r.ledger.Account(), Killed: victim, Seconds: time.Since(r.began).Seconds()}
-	for _, c := range r.children {
-		report.Redelivered += c.redelivered()
+	report := Report{
+		Account: r.ledger.Account(), Killed: victim, Redelivered: r.redelivered, Seconds: time.Since(r.began).Seconds(),
 	}
 	a := report.Account
 	confirmed := a.Outcomes["confirmed"]

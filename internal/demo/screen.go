@@ -55,7 +55,7 @@ func (s *screen) rows() []string {
 		}
 		for _, m := range members {
 			note := ""
-			if s.run.childNamed(m.Name).isKilled() {
+			if m.Name == victim && s.run.killed {
 				note = "  killed"
 			}
 			rows = append(rows, fmt.Sprintf("    %-8s %s %5d%s", m.Name, bar(m.Effects, total), m.Effects, note))
