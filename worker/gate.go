@@ -46,15 +46,17 @@ type Gate struct {
 // process; package inbox has one on SQLite.
 type GateStore interface {
 	// Hold keeps h until its parent is marked. It returns false, and keeps nothing, where that is so
-	// already. What is held already stays as it is.
+	// already. What is held already stays as it is, unless somebody has it to send it on: then it begins
+	// anew, and their Forget does not remove it.
 	Hold(ctx context.Context, group string, h Held) (held bool, err error)
-	// Mark remembers that the event id has been handled, and gives what waits for it, claimed as by
-	// Claim.
+	// Mark remembers that the event id has been handled, and gives what waits for it, in the order in
+	// which it was held, claimed as by Claim.
 	Mark(ctx context.Context, group, id string) ([]Held, error)
-	// Claim gives what has waited since before a moment, and what waits for an event that has been
-	// marked, unless it was given within the last GateLease: at most 1000 of them.
-	Claim(ctx context.Context, group string, before time.Time) ([]Held, error)
-	// Forget removes what has been sent on.
+	// Claim gives what is not to be held any longer at a moment, and, if only once in a lease, what waits
+	// for an event that has been marked, in the order in which it was held. It gives at most GateBatch
+	// of them, and none that was given to somebody within the lease.
+	Claim(ctx context.Context, group string, now time.Time, lease time.Duration) ([]Held, error)
+	// Forget removes what has been sent on, unless it was held again or given to somebody else since.
 	Forget(ctx context.Context, group string, sent []Held) error
 	// Holding counts what is held.
 	Holding(ctx context.Context, group string) (int, error)
@@ -71,14 +73,16 @@ const GateBatch = 1000
 
 // Held is an event that is held back.
 type Held struct {
-	// Source and ID are the event's, Parent is the id of the event that it waits for.
-	Source, ID, Parent string
-	// Queue is where it came from.
-	Queue string
-	// Since is when it was held.
-	Since time.Time
+	// Queue is where it came from, Source and ID are the event's: together they name it in its group.
+	Queue, Source, ID string
+	// Parent is the id of the event that it waits for.
+	Parent string
+	// Until is when that is given up.
+	Until time.Time
 	// Ready says that its parent has been handled.
 	Ready bool
+	// Claim names the time that a store has given it, for Forget.
+	Claim int64
 	// Message is the whole message.
 	Message []byte
 }

@@ -40,7 +40,10 @@ func TestGateStores(t *testing.T) {
 			t.Parallel()
 			ctx, store := t.Context(), open(t)
 			held := func(id, parent string) worker.Held {
-				return worker.Held{Source: "s", ID: id, Parent: parent, Queue: "q", Since: time.Now().Truncate(time.Millisecond), Message: []byte("m " + id)}
+				return worker.Held{
+					Queue: "q", Source: "s", ID: id, Parent: parent,
+					Until: time.Now().Add(time.Hour).Truncate(time.Millisecond), Message: []byte("m " + id),
+				}
 			}
 			hold := func(h worker.Held, group string) bool {
 				ok, err := store.Hold(ctx, group, h)
@@ -52,42 +55,89 @@ func TestGateStores(t *testing.T) {
 				require.NoError(t, err)
 				return n
 			}
-			claim := func(before time.Time) []worker.Held {
-				due, err := store.Claim(ctx, "g", before)
+			claim := func(now time.Time, lease time.Duration) []worker.Held {
+				due, err := store.Claim(ctx, "g", now, lease)
 				require.NoError(t, err)
 				return due
 			}
+			mark := func(group, id string) []worker.Held {
+				ready, err := store.Mark(ctx, group, id)
+				require.NoError(t, err)
+				return ready
+			}
+			forget := func(held ...worker.Held) { require.NoError(t, store.Forget(ctx, "g", held)) }
+			late := time.Now().Add(2 * time.Hour)
 			a, b := held("a", "p"), held("b", "other")
 			require.True(t, hold(a, "g"))
 			require.True(t, hold(a, "g"), "a duplicate waits as well")
 			require.True(t, hold(b, "g"))
 			require.Equal(t, 2, holding(), "and is held once")
-			require.Empty(t, claim(time.Now().Add(-time.Hour)))
+			elsewhere := a
+			elsewhere.Queue = "q2"
+			require.True(t, hold(elsewhere, "g"))
+			require.Equal(t, 3, holding(), "its copy in another queue is another event")
+			require.Empty(t, claim(time.Now(), worker.GateLease))
 
-			ready, err := store.Mark(ctx, "another group", "p")
-			require.NoError(t, err)
-			require.Empty(t, ready)
-			ready, err = store.Mark(ctx, "g", "p")
-			require.NoError(t, err)
-			a.Ready = true
-			require.Len(t, ready, 1)
-			require.True(t, a.Since.Equal(ready[0].Since))
-			ready[0].Since = a.Since
-			require.Equal(t, a, ready[0])
-			ready, err = store.Mark(ctx, "g", "p")
-			require.NoError(t, err)
-			require.Empty(t, ready, "it has been given to somebody")
+			require.Empty(t, mark("another group", "p"))
+			ready := mark("g", "p")
+			require.Len(t, ready, 2)
+			require.True(t, a.Until.Equal(ready[0].Until))
+			require.NotZero(t, ready[0].Claim)
+			want := a
+			want.Ready, want.Until, want.Claim = true, ready[0].Until, ready[0].Claim
+			require.Equal(t, want, ready[0])
+			require.Equal(t, "q2", ready[1].Queue)
+			require.Empty(t, mark("g", "p"), "they have been given to somebody")
 			require.False(t, hold(held("c", "p"), "g"), "its parent has been handled")
 			require.True(t, hold(held("c", "p"), "third group"))
+			again := claim(late, 0)
+			require.Len(t, again, 3, "what was given and not forgotten is given again, after its lease")
+			forget(ready...)
+			require.Equal(t, 3, holding(), "somebody else has them now")
+			for _, h := range again {
+				require.Equal(t, h.ID == "a", h.Ready)
+				if h.Ready {
+					forget(h)
+				}
+			}
+			require.Equal(t, 1, holding())
 
-			due := claim(time.Now().Add(time.Hour))
+			due := claim(late, 0)
 			require.Len(t, due, 1)
 			require.Equal(t, "b", due[0].ID)
-			require.False(t, due[0].Ready)
-			require.Empty(t, claim(time.Now().Add(time.Hour)), "it has been given to somebody")
-			require.NoError(t, store.Forget(ctx, "g", []worker.Held{a, b}))
-			require.NoError(t, store.Forget(ctx, "g", nil))
+			require.Empty(t, claim(late, worker.GateLease), "it has been given to somebody")
+			require.True(t, hold(b, "g"))
+			forget(due...)
+			require.Equal(t, 1, holding(), "it was held again meanwhile")
+			ready = mark("g", "other")
+			require.Len(t, ready, 1)
+			forget(ready...)
+			forget()
 			require.Zero(t, holding())
+		})
+	}
+}
+
+// What waits for one parent is given in the order in which it came.
+func TestGateStoresKeepOrder(t *testing.T) {
+	t.Parallel()
+	for name, open := range gateStores() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			store := open(t)
+			var want, got []string
+			for n := range 30 {
+				id := fmt.Sprint(n)
+				want = append(want, id)
+				_, err := store.Hold(t.Context(), "g", worker.Held{Queue: "q", Source: "s", ID: id, Parent: "p", Until: time.Now().Add(time.Hour), Message: []byte("m")})
+				require.NoError(t, err)
+			}
+			ready, err := store.Mark(t.Context(), "g", "p")
+			require.NoError(t, err)
+			for _, h := range ready {
+				got = append(got, h.ID)
+			}
+			require.Equal(t, want, got)
 		})
 	}
 }

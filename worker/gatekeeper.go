@@ -1,10 +1,11 @@
 package worker
 
 import (
+	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"strings"
 	"sync"
 	"time"
@@ -28,9 +29,11 @@ type gatekeeper struct {
 	gate *Gate
 
 	mu      sync.Mutex
-	ready   []Held
-	wake    chan struct{} // holds one
-	stopped chan struct{} // closed when run has ended
+	ready   []Held         // to be sent on
+	sent    []Held         // confirmed, and to be forgotten
+	flying  sync.WaitGroup // on their way
+	wake    chan struct{}  // holds one
+	stopped chan struct{}  // closed when run has ended
 }
 
 func newGatekeeper(w *Worker) *gatekeeper {
@@ -49,7 +52,7 @@ func (k *gatekeeper) hold(ctx context.Context, d *Delivery) (held bool, err erro
 		return false, err
 	}
 	held, err = k.gate.Store.Hold(ctx, k.gate.Group, Held{
-		Source: d.Event.Source, ID: d.Event.ID, Parent: parent, Queue: d.Queue, Since: time.Now(), Message: message,
+		Source: d.Event.Source, ID: d.Event.ID, Parent: parent, Queue: d.Queue, Until: time.Now().Add(k.gate.Wait), Message: message,
 	})
 	if err != nil {
 		return false, fmt.Errorf("hold event %s until %s is handled: %w", d.Event.ID, parent, err)
@@ -91,6 +94,7 @@ func (k *gatekeeper) run(ctx context.Context) {
 		select {
 		case <-k.wake:
 			k.sendReady(ctx)
+			k.forget(ctx)
 		case <-tick.C:
 			k.sweep(ctx)
 		case <-ctx.Done():
@@ -100,25 +104,36 @@ func (k *gatekeeper) run(ctx context.Context) {
 	}
 }
 
-// finish sends on what is ready, and gives back what would be lost with the process.
+// finish sends on what is ready, and gives back what would be lost with the process. It ends when the
+// passer does, at the latest.
 func (k *gatekeeper) finish(ctx context.Context) {
 	ctx = context.WithoutCancel(ctx)
 	k.sendReady(ctx)
+	k.flying.Wait()
+	k.forget(ctx)
 	if k.gate.Store.Durable() {
 		return
 	}
-	for {
-		left, err := k.gate.Store.Claim(ctx, k.gate.Group, time.Now().Add(time.Hour))
-		if err != nil || len(left) == 0 {
+	never := time.Now().Add(10 * 365 * 24 * time.Hour)
+	for before := math.MaxInt; ; {
+		left, err := k.gate.Store.Holding(ctx, k.gate.Group)
+		if err != nil || left == 0 || left >= before { // nothing goes any more
 			break
 		}
-		for i := range left {
-			left[i].Ready = true
+		before = left
+		held, err := k.gate.Store.Claim(ctx, k.gate.Group, never, 0)
+		if err != nil {
+			break
 		}
-		k.send(ctx, left)
+		for i := range held {
+			held[i].Ready = true
+		}
+		k.send(ctx, held)
+		k.flying.Wait()
+		k.forget(ctx)
 	}
 	if lost, err := k.gate.Store.Holding(ctx, k.gate.Group); err != nil || lost > 0 {
-		k.config.Logger.Error("events that were held in memory could not be given back, and end with the worker that holds them",
+		k.config.Logger.Error("events that were held in memory could not be given back, and end with it",
 			slog.Int("events", lost), slog.Any("error", err))
 	}
 }
@@ -134,12 +149,9 @@ func (k *gatekeeper) sendReady(ctx context.Context) {
 // sweep sends on what others have left behind, and gives up what has waited too long.
 func (k *gatekeeper) sweep(ctx context.Context) {
 	for {
-		due, err := k.gate.Store.Claim(ctx, k.gate.Group, time.Now().Add(-k.gate.Wait))
+		due, err := k.gate.Store.Claim(ctx, k.gate.Group, time.Now(), GateLease)
 		if err != nil && ctx.Err() == nil {
 			k.config.Logger.Error("gate cannot be asked for what it holds", slog.Any("error", err))
-		}
-		if len(due) == 0 {
-			return
 		}
 		if k.send(ctx, due); len(due) < GateBatch {
 			return
@@ -147,38 +159,42 @@ func (k *gatekeeper) sweep(ctx context.Context) {
 	}
 }
 
-// send publishes events, and forgets those that the broker has confirmed. The others are claimed again, by
-// this worker or another.
+// send publishes events. Those that the broker does not confirm are claimed again, by this worker or
+// another.
 func (k *gatekeeper) send(ctx context.Context, held []Held) {
-	if len(held) == 0 {
-		return
-	}
-	var mu sync.Mutex
-	var sent []Held
-	var outcomes sync.WaitGroup
 	for _, h := range held {
 		m, err := k.message(h)
 		if err == nil {
-			outcomes.Add(1)
-			err = k.passer.send(ctx, m, func(r publisher.Result) {
-				defer outcomes.Done()
-				if r.Outcome != publisher.Confirmed {
-					k.logStays(h, fmt.Errorf("%s: %w", r.Outcome, errors.Join(r.Err)))
-					return
-				}
-				mu.Lock()
-				defer mu.Unlock()
-				sent = append(sent, h)
-			})
-			if err != nil {
-				outcomes.Done()
+			k.flying.Add(1)
+			if err = k.passer.send(ctx, m, func(r publisher.Result) { k.outcome(h, r) }); err != nil {
+				k.flying.Done()
 			}
 		}
 		if err != nil && ctx.Err() == nil {
 			k.logStays(h, err)
 		}
 	}
-	outcomes.Wait()
+}
+
+// outcome is called with the outcome of a publish.
+func (k *gatekeeper) outcome(h Held, r publisher.Result) {
+	defer k.flying.Done()
+	if r.Outcome != publisher.Confirmed {
+		k.logStays(h, fmt.Errorf("%s: %w", r.Outcome, cmp.Or(r.Err, errPassing)))
+		return
+	}
+	k.mu.Lock()
+	k.sent = append(k.sent, h)
+	k.mu.Unlock()
+	k.poke()
+}
+
+// forget removes what was sent on from the store.
+func (k *gatekeeper) forget(ctx context.Context) {
+	k.mu.Lock()
+	sent := k.sent
+	k.sent = nil
+	k.mu.Unlock()
 	if err := k.gate.Store.Forget(context.WithoutCancel(ctx), k.gate.Group, sent); err != nil {
 		k.config.Logger.Error("gate cannot forget what was sent on; it will be sent again", slog.Any("error", err))
 		return
@@ -228,5 +244,5 @@ func (k *gatekeeper) orphan(h Held, headers map[string]any) {
 }
 
 func (k *gatekeeper) orphanError(h Held) error {
-	return fmt.Errorf("the event before it, %s, was not handled within %v", h.Parent, k.gate.Wait)
+	return fmt.Errorf("the event before it, %s, was not handled in time", h.Parent)
 }

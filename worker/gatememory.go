@@ -1,7 +1,11 @@
 package worker
 
 import (
+	"cmp"
 	"context"
+	"iter"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -20,12 +24,16 @@ type GateMemory struct {
 // gateGroup is what is known of one group.
 type gateGroup struct {
 	handled *simplelru.LRU[string, struct{}]
-	held    map[Key]*heldEvent
-	waiting map[string]map[Key]*heldEvent // by parent
+	held    map[heldKey]*heldEvent
+	waiting map[string]map[heldKey]*heldEvent // by parent
+	count   int64                             // of events held, and of claims
 }
+
+type heldKey struct{ queue, source, id string }
 
 type heldEvent struct {
 	Held
+	place   int64
 	claimed time.Time
 }
 
@@ -45,7 +53,7 @@ func (s *GateMemory) group(name string) *gateGroup {
 		if err != nil { // for sizes below 1 only
 			panic(err)
 		}
-		g = &gateGroup{handled: handled, held: map[Key]*heldEvent{}, waiting: map[string]map[Key]*heldEvent{}}
+		g = &gateGroup{handled: handled, held: map[heldKey]*heldEvent{}, waiting: map[string]map[heldKey]*heldEvent{}}
 		s.groups[name] = g
 	}
 	return g
@@ -59,15 +67,20 @@ func (s *GateMemory) Hold(_ context.Context, group string, h Held) (bool, error)
 	if g.handled.Contains(h.Parent) {
 		return false, nil
 	}
-	key := Key{group, h.Source, h.ID}
-	if g.held[key] == nil {
-		e := &heldEvent{Held: h}
-		g.held[key] = e
-		if g.waiting[h.Parent] == nil {
-			g.waiting[h.Parent] = map[Key]*heldEvent{}
+	key := heldKey{h.Queue, h.Source, h.ID}
+	if e := g.held[key]; e != nil {
+		if !e.claimed.IsZero() {
+			e.Claim, e.claimed, e.Until = 0, time.Time{}, h.Until
 		}
-		g.waiting[h.Parent][key] = e
+		return true, nil
 	}
+	g.count++
+	e := &heldEvent{Held: h, place: g.count}
+	g.held[key] = e
+	if g.waiting[h.Parent] == nil {
+		g.waiting[h.Parent] = map[heldKey]*heldEvent{}
+	}
+	g.waiting[h.Parent][key] = e
 	return true, nil
 }
 
@@ -77,42 +90,35 @@ func (s *GateMemory) Mark(_ context.Context, group, id string) ([]Held, error) {
 	defer s.mu.Unlock()
 	g := s.group(group)
 	g.handled.Add(id, struct{}{})
-	var ready []Held
-	for _, e := range g.waiting[id] {
-		if e.claim() {
-			e.Ready = true
-			ready = append(ready, e.Held)
-		}
-	}
-	return ready, nil
+	return g.claim(maps.Values(g.waiting[id]), GateLease, func(*heldEvent) bool { return true }), nil
 }
 
-// claim claims an event, unless it is.
-func (e *heldEvent) claim() bool {
+// claim gives those of the events that are wanted and not given to somebody within the lease.
+func (g *gateGroup) claim(events iter.Seq[*heldEvent], lease time.Duration, wanted func(*heldEvent) bool) []Held {
 	now := time.Now()
-	if now.Sub(e.claimed) < GateLease {
-		return false
+	var due []*heldEvent
+	for e := range events {
+		e.Ready = g.handled.Contains(e.Parent)
+		if wanted(e) && now.Sub(e.claimed) >= lease {
+			due = append(due, e)
+		}
 	}
-	e.claimed = now
-	return true
+	slices.SortFunc(due, func(a, b *heldEvent) int { return cmp.Compare(a.place, b.place) })
+	held := make([]Held, 0, min(len(due), GateBatch))
+	for _, e := range due[:min(len(due), GateBatch)] {
+		g.count++
+		e.Claim, e.claimed = g.count, now
+		held = append(held, e.Held)
+	}
+	return held
 }
 
 // Claim implements [GateStore].
-func (s *GateMemory) Claim(_ context.Context, group string, before time.Time) ([]Held, error) {
+func (s *GateMemory) Claim(_ context.Context, group string, now time.Time, lease time.Duration) ([]Held, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	g := s.group(group)
-	var due []Held
-	for _, e := range g.held {
-		if len(due) == GateBatch {
-			break
-		}
-		e.Ready = g.handled.Contains(e.Parent)
-		if (e.Ready || e.Since.Before(before)) && e.claim() {
-			due = append(due, e.Held)
-		}
-	}
-	return due, nil
+	return g.claim(maps.Values(g.held), lease, func(e *heldEvent) bool { return e.Ready || !e.Until.After(now) }), nil
 }
 
 // Forget implements [GateStore].
@@ -121,7 +127,10 @@ func (s *GateMemory) Forget(_ context.Context, group string, sent []Held) error 
 	defer s.mu.Unlock()
 	g := s.group(group)
 	for _, h := range sent {
-		key := Key{group, h.Source, h.ID}
+		key := heldKey{h.Queue, h.Source, h.ID}
+		if e := g.held[key]; e == nil || e.Claim != h.Claim {
+			continue
+		}
 		delete(g.held, key)
 		delete(g.waiting[h.Parent], key)
 		if len(g.waiting[h.Parent]) == 0 {

@@ -41,7 +41,7 @@ func (sub *subscription) isolates() bool {
 // none: it gives that event. False means that the subscription has ended.
 func (sub *subscription) openUp(ctx context.Context) (first *amqp.Delivery, ok bool) {
 	for sub.takeTicket(ctx) {
-		m, ok := sub.receive(ctx)
+		m, ok := sub.receiveAlone(ctx)
 		if !ok {
 			sub.returnTicket()
 			return nil, false
@@ -72,4 +72,23 @@ func (sub *subscription) sendAhead(ctx context.Context) bool {
 		_ = sub.acks.requeue(m.DeliveryTag)
 	}
 	return true
+}
+
+// receiveAlone receives while this is the only loop. Where order is kept, the event before may have failed,
+// and its next attempt is this loop's too: nothing else comes before it is settled.
+func (sub *subscription) receiveAlone(ctx context.Context) (m amqp.Delivery, ok bool) {
+	if sub.config.OrderedBy == nil {
+		return sub.receive(ctx)
+	}
+	for ctx.Err() == nil {
+		select {
+		case m, ok = <-sub.intake.Load().deliveries:
+			return m, ok
+		case due := <-sub.lanes.due:
+			sub.walk(due.lane, due.errand)
+			_ = sub.acks.flush() // or the next one would not come
+		case <-ctx.Done():
+		}
+	}
+	return m, false
 }

@@ -17,6 +17,9 @@ import (
 const (
 	// passPause is what an event waits for at least that could not be passed on.
 	passPause = time.Second
+	// maxInPlace is how long an event is kept in its place to be tried again. The broker ends the
+	// channel of a consumer that does not answer for half an hour.
+	maxInPlace = 10 * time.Minute
 	// maxErrorBytes and maxStderrBytes bound what a dead letter tells, since all headers of a
 	// message have to fit in one frame of the protocol.
 	maxErrorBytes  = 2 << 10
@@ -113,7 +116,7 @@ func (sub *subscription) fail(ctx context.Context, d *Delivery, err error) (agai
 	} else {
 		sub.logFailure(ctx, slog.LevelWarn, "handler failed; the event is tried again", d, err, slog.Duration("in", v.until(now).Round(time.Millisecond)))
 	}
-	if v.reason == "" && sub.inOrder(d) {
+	if v.reason == "" && sub.inOrder(d) && v.until(now) <= maxInPlace {
 		sub.counts.retried.Add(1)
 		again = d.again(v.until(now))
 		again.d.Attempt++

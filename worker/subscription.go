@@ -421,7 +421,7 @@ func (sub *subscription) handle(ctx context.Context, d *Delivery) (again *attemp
 		err = sub.call(sub.handling, d) //nolint:contextcheck // handlers go on when the worker is told to stop
 	}
 	if sub.keeper != nil && (err == nil || errors.Is(err, ErrSkip) || errors.Is(err, ErrDuplicate)) {
-		err = cmp.Or(sub.keeper.mark(sub.handling, d), err) //nolint:contextcheck // as above
+		err = cmp.Or(sub.mark(ctx, d), err)
 	}
 	again = sub.settle(ctx, d, err)
 	sub.touch()
@@ -433,8 +433,35 @@ func (sub *subscription) hold(ctx context.Context, d *Delivery) (held bool, err 
 	if sub.keeper == nil {
 		return false, nil
 	}
-	return sub.keeper.hold(context.WithoutCancel(ctx), d)
+	err = sub.insist(ctx, func(ctx context.Context) error {
+		held, err = sub.keeper.hold(ctx, d)
+		return err
+	})
+	return held, err
 }
+
+// mark tells the gate that an event has been handled.
+func (sub *subscription) mark(ctx context.Context, d *Delivery) error {
+	return sub.insist(ctx, func(ctx context.Context) error { return sub.keeper.mark(ctx, d) })
+}
+
+// insist asks a gate's store for as long as it takes: that it fails, as on a full disk, is no event's fault.
+// When the worker stops meanwhile the event is given back.
+func (sub *subscription) insist(ctx context.Context, ask func(context.Context) error) error {
+	for wait := passPause; ; wait = min(2*wait, longestPause) {
+		err := ask(context.WithoutCancel(ctx))
+		if err == nil {
+			return nil
+		}
+		sub.config.Logger.Error("gate's store fails; asking it again", slog.Duration("in", wait), slog.Any("error", err))
+		if !pause(ctx, wait) {
+			return ErrRequeue
+		}
+	}
+}
+
+// longestPause bounds the waits for a store that fails.
+const longestPause = 10 * time.Second
 
 // wait sends an event back to wait whose time has not come yet.
 func (sub *subscription) wait(ctx context.Context, d *Delivery) bool {

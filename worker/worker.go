@@ -70,12 +70,15 @@ type Config struct {
 	Concurrency int
 	// OrderedBy keeps the events of one key in order while those of others go on, up to Concurrency
 	// at a time: no two events with the same key are in hand at once, and none is begun before the
-	// one ahead of it is done, also where a connection was lost in between. The key "" is no key. A
-	// failed event with a key is tried again in its place, after the delays of Retry and up to
-	// MaxAttempts, and what has the same key waits, which takes of the prefetch; only a dead letter is
-	// overtaken. Attempts in place are forgotten when the worker ends. Events come in the order of the
-	// queue, for as long as this is its only worker: see topology.Queue.SingleActive. The function must
-	// be quick, and always give the same key for an event. Default: no order.
+	// one ahead of it is done, also where that was delivered over a connection that is lost. The key ""
+	// is no key. A failed event with a key is tried again in its place, after the delays of Retry and up
+	// to MaxAttempts, and what has the same key waits, which takes of the prefetch. Overtaken are dead
+	// letters, what a Gate holds, and what is to wait for more than 10 min, as RetryAfter may ask for.
+	// Attempts in place are forgotten when the worker or its connection ends. Events come in the order
+	// of the queue for as long as the broker has one consumer on it: where others compete, or a broken
+	// connection has not ended yet on the broker's side, only a single active consumer keeps it; see
+	// topology.Queue.SingleActive. The function must be quick, and always give the same key for an
+	// event. Default: no order.
 	OrderedBy func(*Delivery) string
 	// Gate holds events back until those that they come after have been handled. Default: none.
 	Gate *Gate

@@ -1,8 +1,10 @@
 package inbox
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
+	"slices"
 	"time"
 
 	"github.com/evdemo/evdemo/worker"
@@ -17,7 +19,7 @@ func (s *Store) Hold(ctx context.Context, group string, h worker.Held) (held boo
 			return err
 		}
 		held = true
-		_, err := s.writer.do.hold.ExecContext(ctx, group, h.Source, h.ID, h.Parent, h.Queue, h.Since.UnixMilli(), h.Message)
+		_, err := s.writer.do.hold.ExecContext(ctx, group, h.Queue, h.Source, h.ID, h.Parent, h.Until.UnixMilli(), h.Message)
 		return err
 	})
 	return held && err == nil, err
@@ -25,9 +27,9 @@ func (s *Store) Hold(ctx context.Context, group string, h worker.Held) (held boo
 
 // Mark implements worker.GateStore. What is marked is remembered for Config.Retention.
 func (s *Store) Mark(ctx context.Context, group, id string) (ready []worker.Held, err error) {
-	now := time.Now()
-	err = s.writer.write(context.WithoutCancel(ctx), func(ctx context.Context, _ *sql.Tx) error {
-		if _, err := s.writer.do.mark.ExecContext(ctx, group, id, now.UnixMilli()); err != nil {
+	err = s.writer.write(context.WithoutCancel(ctx), func(ctx context.Context, _ *sql.Tx) (err error) {
+		now := time.Now()
+		if _, err = s.writer.do.mark.ExecContext(ctx, group, id, now.UnixMilli()); err != nil {
 			return err
 		}
 		ready, err = heldBy(ctx, s.writer.do.waiting, now.UnixMilli(), group, id, now.Add(-worker.GateLease).UnixMilli())
@@ -36,14 +38,36 @@ func (s *Store) Mark(ctx context.Context, group, id string) (ready []worker.Held
 	return ready, err
 }
 
-// Claim implements worker.GateStore.
-func (s *Store) Claim(ctx context.Context, group string, before time.Time) (due []worker.Held, err error) {
+// Claim implements worker.GateStore. What waits for an event that has been marked is left behind by a crash
+// only, so that is looked for once in a lease.
+func (s *Store) Claim(ctx context.Context, group string, moment time.Time, lease time.Duration) (due []worker.Held, err error) {
 	now := time.Now()
-	err = s.writer.write(ctx, func(ctx context.Context, _ *sql.Tx) error {
-		due, err = heldBy(ctx, s.writer.do.due, now.UnixMilli(), group, now.Add(-worker.GateLease).UnixMilli(), before.UnixMilli(), worker.GateBatch)
+	look := s.lookForStranded(group, now, lease)
+	err = s.writer.write(ctx, func(ctx context.Context, _ *sql.Tx) (err error) {
+		free := now.Add(-lease).UnixMilli()
+		due, err = heldBy(ctx, s.writer.do.overdue, now.UnixMilli(), group, free, moment.UnixMilli(), worker.GateBatch)
+		if err != nil || !look || len(due) == worker.GateBatch {
+			return err
+		}
+		stranded, err := heldBy(ctx, s.writer.do.stranded, now.UnixMilli(), group, free, moment.UnixMilli(), worker.GateBatch-len(due))
+		due = append(due, stranded...)
 		return err
 	})
 	return due, err
+}
+
+// lookForStranded tells whether it is time to, and notes that it was done.
+func (s *Store) lookForStranded(group string, now time.Time, lease time.Duration) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if now.Sub(s.looked[group]) < lease {
+		return false
+	}
+	if s.looked == nil {
+		s.looked = map[string]time.Time{}
+	}
+	s.looked[group] = now
+	return true
 }
 
 // Forget implements worker.GateStore.
@@ -53,7 +77,7 @@ func (s *Store) Forget(ctx context.Context, group string, sent []worker.Held) er
 	}
 	return s.writer.write(ctx, func(ctx context.Context, _ *sql.Tx) error {
 		for _, h := range sent {
-			if _, err := s.writer.do.forget.ExecContext(ctx, group, h.Source, h.ID); err != nil {
+			if _, err := s.writer.do.forget.ExecContext(ctx, group, h.Queue, h.Source, h.ID, h.Claim); err != nil {
 				return err
 			}
 		}
@@ -70,21 +94,32 @@ func (s *Store) Holding(ctx context.Context, group string) (n int, err error) {
 // Durable implements worker.GateStore: it is.
 func (s *Store) Durable() bool { return true }
 
-// heldBy runs a statement that gives held events.
-func heldBy(ctx context.Context, stmt *sql.Stmt, args ...any) (held []worker.Held, err error) {
+// heldBy runs a statement that gives held events, and puts them in the order in which they were held.
+func heldBy(ctx context.Context, stmt *sql.Stmt, args ...any) ([]worker.Held, error) {
 	rows, err := stmt.QueryContext(ctx, args...)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
+	type placed struct {
+		worker.Held
+
+		place int64
+	}
+	var all []placed
 	for rows.Next() {
-		var h worker.Held
-		var since int64
-		if err := rows.Scan(&h.Source, &h.ID, &h.Parent, &h.Queue, &since, &h.Message, &h.Ready); err != nil {
+		var h placed
+		var until int64
+		if err := rows.Scan(&h.place, &h.Queue, &h.Source, &h.ID, &h.Parent, &until, &h.Claim, &h.Message, &h.Ready); err != nil {
 			return nil, err
 		}
-		h.Since = time.UnixMilli(since)
-		held = append(held, h)
+		h.Until = time.UnixMilli(until)
+		all = append(all, h)
+	}
+	slices.SortFunc(all, func(a, b placed) int { return cmp.Compare(a.place, b.place) })
+	held := make([]worker.Held, len(all))
+	for i, h := range all {
+		held[i] = h.Held
 	}
 	return held, rows.Err()
 }

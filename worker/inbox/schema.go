@@ -52,17 +52,19 @@ CREATE INDEX evdemo_inbox_marked_at ON evdemo_inbox_marks (marked_at);
 
 CREATE TABLE evdemo_inbox_held (
 	consumers TEXT NOT NULL,
+	queue     TEXT NOT NULL,
 	source    TEXT NOT NULL,
 	id        TEXT NOT NULL,
+	place     INTEGER PRIMARY KEY AUTOINCREMENT, -- the order in which they were held
 	parent    TEXT NOT NULL,
-	queue     TEXT NOT NULL,
-	held_at   INTEGER NOT NULL,
-	claimed   INTEGER NOT NULL DEFAULT 0, -- when it was given to somebody who is to send it on
+	until     INTEGER NOT NULL,           -- milliseconds since 1970
+	claim     INTEGER NOT NULL DEFAULT 0, -- names the time that it was given to somebody who is to send it on
+	claimed   INTEGER NOT NULL DEFAULT 0, -- when that was
 	message   BLOB NOT NULL,
-	PRIMARY KEY (consumers, source, id)
+	UNIQUE (consumers, queue, source, id)
 ) STRICT;
 CREATE INDEX evdemo_inbox_held_parent ON evdemo_inbox_held (consumers, parent);
-CREATE INDEX evdemo_inbox_held_at ON evdemo_inbox_held (consumers, held_at);
+CREATE INDEX evdemo_inbox_held_until ON evdemo_inbox_held (consumers, until);
 
 UPDATE evdemo_inbox_schema SET version = 2;
 `

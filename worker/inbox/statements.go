@@ -20,8 +20,8 @@ type statements struct {
 	claim, handled, record, unclaim, renew, owners *sql.Stmt
 	dismissOwner, dismissClaims, pruneOld          *sql.Stmt
 	savepoint, release, rollback                   *sql.Stmt
-	hold, isMarked, mark, waiting, due, forget     *sql.Stmt
-	pruneMarks                                     *sql.Stmt
+	hold, isMarked, mark, waiting, overdue         *sql.Stmt
+	stranded, forget, pruneMarks                   *sql.Stmt
 }
 
 func prepare(ctx context.Context, conn *sql.Conn) (statements, error) {
@@ -46,20 +46,24 @@ func prepare(ctx context.Context, conn *sql.Conn) (statements, error) {
 		{&s.dismissClaims, `DELETE FROM evdemo_inbox_claims WHERE owner = ?`},
 		{&s.pruneOld, `DELETE FROM evdemo_inbox_handled WHERE (consumer, source, id) IN (
 				SELECT consumer, source, id FROM evdemo_inbox_handled WHERE handled_at < ? ORDER BY handled_at LIMIT ?)`},
-		{&s.hold, `INSERT INTO evdemo_inbox_held (consumers, source, id, parent, queue, held_at, message) VALUES (?, ?, ?, ?, ?, ?, ?)
-			ON CONFLICT DO NOTHING`},
+		{&s.hold, `INSERT INTO evdemo_inbox_held (consumers, queue, source, id, parent, until, message) VALUES (?, ?, ?, ?, ?, ?, ?)
+			ON CONFLICT DO UPDATE SET claim = claim + 1, claimed = 0, until = excluded.until WHERE claimed <> 0`},
 		{&s.isMarked, `SELECT EXISTS (SELECT 1 FROM evdemo_inbox_marks WHERE consumers = ? AND id = ?)`},
 		{&s.mark, `INSERT INTO evdemo_inbox_marks (consumers, id, marked_at) VALUES (?, ?, ?)
 			ON CONFLICT DO UPDATE SET marked_at = excluded.marked_at`},
-		{&s.waiting, `UPDATE evdemo_inbox_held SET claimed = ?1 WHERE consumers = ?2 AND parent = ?3 AND claimed < ?4
-			RETURNING source, id, parent, queue, held_at, message, 1`},
-		{&s.due, `UPDATE evdemo_inbox_held SET claimed = ?1 WHERE rowid IN (
-				SELECT h.rowid FROM evdemo_inbox_held h WHERE h.consumers = ?2 AND h.claimed < ?3 AND (h.held_at < ?4
-					OR EXISTS (SELECT 1 FROM evdemo_inbox_marks m WHERE m.consumers = h.consumers AND m.id = h.parent))
-				LIMIT ?5)
-			RETURNING source, id, parent, queue, held_at, message,
+		{&s.waiting, `UPDATE evdemo_inbox_held SET claim = max(claim, ?1 * 1000) + 1, claimed = ?1
+			WHERE consumers = ?2 AND parent = ?3 AND claimed <= ?4
+			RETURNING place, queue, source, id, parent, until, claim, message, 1`},
+		{&s.overdue, `UPDATE evdemo_inbox_held SET claim = max(claim, ?1 * 1000) + 1, claimed = ?1 WHERE place IN (
+				SELECT place FROM evdemo_inbox_held WHERE consumers = ?2 AND claimed <= ?3 AND until <= ?4 ORDER BY until LIMIT ?5)
+			RETURNING place, queue, source, id, parent, until, claim, message,
 				EXISTS (SELECT 1 FROM evdemo_inbox_marks m WHERE m.consumers = evdemo_inbox_held.consumers AND m.id = parent)`},
-		{&s.forget, `DELETE FROM evdemo_inbox_held WHERE consumers = ? AND source = ? AND id = ?`},
+		{&s.stranded, `UPDATE evdemo_inbox_held SET claim = max(claim, ?1 * 1000) + 1, claimed = ?1 WHERE place IN (
+				SELECT h.place FROM evdemo_inbox_held h WHERE h.consumers = ?2 AND h.claimed <= ?3 AND h.until > ?4
+					AND EXISTS (SELECT 1 FROM evdemo_inbox_marks m WHERE m.consumers = h.consumers AND m.id = h.parent)
+				ORDER BY h.place LIMIT ?5)
+			RETURNING place, queue, source, id, parent, until, claim, message, 1`},
+		{&s.forget, `DELETE FROM evdemo_inbox_held WHERE consumers = ? AND queue = ? AND source = ? AND id = ? AND claim = ?`},
 		{&s.pruneMarks, `DELETE FROM evdemo_inbox_marks WHERE (consumers, id) IN (
 				SELECT consumers, id FROM evdemo_inbox_marks WHERE marked_at < ? ORDER BY marked_at LIMIT ?)`},
 		{&s.savepoint, `SAVEPOINT evdemo_inbox`},

@@ -93,7 +93,8 @@ type Store struct {
 
 	mu       sync.Mutex
 	closed   bool
-	attempts int // calls of Once under way
+	attempts int                  // calls of Once under way
+	looked   map[string]time.Time // when groups' gates were last looked through
 	closeErr error
 	ended    chan struct{}
 }
