@@ -5,9 +5,12 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"log/slog"
 	"maps"
 	"time"
+
+	amqp "github.com/rabbitmq/amqp091-go"
 
 	"github.com/evdemo/evdemo/internal/session"
 	"github.com/evdemo/evdemo/publisher"
@@ -35,7 +38,7 @@ var (
 	// ErrNoLog is wrapped by the error of [ReadLog] where the topic has no log.
 	ErrNoLog = errors.New("topic has no log")
 	// ErrBeyondLog is wrapped by the error of [ReadLog] where the log has not come as far as the offset
-	// asked for, as when it was made anew, and is not followed.
+	// asked for, or is not the one any more in which that was.
 	ErrBeyondLog = errors.New("log has not come so far")
 )
 
@@ -52,7 +55,8 @@ type LogConfig struct {
 	Topic string
 	// Declare is declared on every new connection. Default: nothing.
 	Declare topology.Resources
-	// From is the first event that is wanted. Default: the oldest there is.
+	// From is the first event that is wanted. Default: the oldest there is. A moment leaves out what
+	// happened before it, of what is in the log when reading begins.
 	From LogPosition
 	// To is the first event that is not wanted any more: an offset or a moment. Default: the end that
 	// the log has when reading begins.
@@ -112,12 +116,26 @@ func (e *Entry) Time() time.Time {
 	return e.message.Timestamp
 }
 
+// Fingerprint tells this entry from another one at the same offset, as in a log that was made anew.
+func (e *Entry) Fingerprint() string { return fingerprint(e.message) }
+
+func fingerprint(m *amqp.Delivery) string {
+	hash := fnv.New64a()
+	_, _ = hash.Write([]byte(m.MessageId))
+	_, _ = hash.Write([]byte{0})
+	_, _ = hash.Write(m.Body)
+	return fmt.Sprintf("%016x", hash.Sum64())
+}
+
 // Message gives the entry as a message that goes where it went: the event with the message's own
 // headers, or the raw message where that would not be all of it, as for one that is no event.
 func (e *Entry) Message() publisher.Message {
 	to := publisher.Destination{Exchange: e.Exchange, RoutingKey: e.RoutingKey}
 	if e.whole() {
-		return publisher.Message{Event: e.Event, Headers: maps.Clone(e.Headers), To: to}
+		m := publisher.Message{Event: e.Event, Headers: maps.Clone(e.Headers), To: to}
+		delete(m.Headers, "CC")
+		delete(m.Headers, "BCC")
+		return m
 	}
 	headers := Cleared(e.message.Headers)
 	delete(headers, headerStreamOffset)

@@ -91,6 +91,7 @@ func TestReadLog(t *testing.T) {
 	}{
 		"all of it":              {want: numbers(0, 3000)},
 		"from an offset":         {from: worker.LogOffset(2990), want: numbers(2990, 3000)},
+		"since the beginning":    {from: worker.LogTime(time.Unix(0, 0)), want: numbers(0, 3000)},
 		"between offsets":        {from: worker.LogOffset(5), to: worker.LogOffset(7), want: numbers(5, 7)},
 		"to an offset beyond":    {from: worker.LogOffset(2999), to: worker.LogOffset(1 << 40), want: numbers(2999, 3000)},
 		"to the first":           {to: worker.LogOffset(0)},
@@ -320,15 +321,75 @@ func TestALogThatIsMadeAnewIsReadFromItsBeginning(t *testing.T) {
 	ch := channel(t, url)
 	_, err := ch.QueueDelete(topology.LogStream(topic), false, false, false)
 	require.NoError(t, err)
+	_, err = ch.QueueDeclare(topology.LogStream(topic), true, false, false, false, amqp.Table(spec.Resources().Queues[0].Arguments))
+	require.NoError(t, err)
+	require.NoError(t, ch.QueueBind(topology.LogStream(topic), "", topic, false, nil))
+	appendTo(t, url, topic, 50, 60) // it has come further than it was read, when the reader is back
 	for _, want := range []bool{true, false, true} {
 		require.Equal(t, want, <-reading)
 	}
-	appendTo(t, url, topic, 50, 5)
-	for n := range 5 {
+	for n := range 60 {
 		require.Equal(t, 50+n, <-seen)
 	}
 	stop()
 	require.NoError(t, <-done)
+}
+
+// A place that is known by its entry is found again, and is not mistaken in another log.
+func TestReadLogAfterAnEntry(t *testing.T) {
+	t.Parallel()
+	url := brokertest.URL(t)
+	topic, other := logged(t, url), ""
+	t.Run("x", func(t *testing.T) { //nolint:paralleltest // for another name
+		other = logged(t, url)
+		appendTo(t, url, other, 0, 20)
+		appendTo(t, url, topic, 0, 10)
+		config := worker.LogConfig{URLs: []string{url}, Topic: topic, To: worker.LogOffset(5)}
+		var last *worker.Entry
+		require.NoError(t, worker.ReadLog(t.Context(), config, func(_ context.Context, e *worker.Entry) error {
+			last = e
+			return nil
+		}))
+		config.From, config.To = worker.LogAfter(last.Offset, last.Fingerprint()), worker.LogPosition{}
+		assert.Equal(t, numbers(5, 10), readLog(t, config))
+		config.Topic = other
+		err := worker.ReadLog(t.Context(), config, func(context.Context, *worker.Entry) error { return assert.AnError })
+		require.ErrorIs(t, err, worker.ErrBeyondLog)
+		require.ErrorContains(t, err, "made anew")
+	})
+}
+
+// What is published live with an old time of its own is not left out.
+func TestAFollowedLogKeepsWhatIsOldAndLate(t *testing.T) {
+	t.Parallel()
+	url := brokertest.URL(t)
+	topic := logged(t, url)
+	appendTo(t, url, topic, 0, 5) // in the future
+	ctx, stop := context.WithTimeout(t.Context(), patience)
+	defer stop()
+	reading, done := make(chan bool, 10), make(chan error, 1)
+	var got []int
+	go func() {
+		done <- worker.ReadLog(ctx, worker.LogConfig{
+			URLs: []string{url}, Topic: topic, From: worker.LogTime(time.Now().Add(-time.Minute)), Follow: true,
+			Subscribed: func(on bool) { reading <- on },
+		}, func(_ context.Context, e *worker.Entry) error {
+			if got = append(got, numberOf(t, e.Event)); len(got) == 6 {
+				stop()
+			}
+			return nil
+		})
+	}()
+	require.True(t, <-reading)
+	p, err := publisher.Open(t.Context(), publisher.Config{URLs: []string{url}})
+	require.NoError(t, err)
+	e, err := event.New("order.created", "test", map[string]int{"n": 77})
+	require.NoError(t, err)
+	e.Time = time.Now().Add(-time.Hour)
+	require.NoError(t, p.Publish(t.Context(), publisher.Message{Event: e, To: publisher.ToTopic(topic)}))
+	require.NoError(t, p.Close(t.Context()))
+	require.NoError(t, <-done)
+	assert.Equal(t, append(numbers(0, 5), 77), got)
 }
 
 // An entry as a message is what was published, with nothing of the log in it.

@@ -14,6 +14,7 @@ type LogPosition struct {
 	kind   logPositionKind
 	offset int64
 	at     time.Time
+	after  string // the fingerprint of the entry before offset, where it is known
 }
 
 type logPositionKind int
@@ -37,6 +38,12 @@ func LogNext() LogPosition { return LogPosition{kind: logNext} }
 
 // LogOffset is the event with this offset, 0 or more, or the oldest after it that there is.
 func LogOffset(offset int64) LogPosition { return LogPosition{kind: logOffset, offset: max(offset, 0)} }
+
+// LogAfter is the place behind an entry that was read before, which is known by its fingerprint: in a log
+// that was made anew since, it is not found, and reading fails with [ErrBeyondLog].
+func LogAfter(offset int64, fingerprint string) LogPosition {
+	return LogPosition{kind: logOffset, offset: max(offset+1, 0), after: fingerprint}
+}
 
 // LogTime is a moment of the events' own time: see [Entry.Time].
 func LogTime(at time.Time) LogPosition { return LogPosition{kind: logTime, at: at} }
@@ -96,7 +103,10 @@ func (p LogPosition) argument() any {
 	case logOffset:
 		return p.offset
 	case logTime:
-		return p.at.Add(-clockSkew)
+		if at := p.at.Add(-clockSkew); at.Unix() > 0 { // the protocol has no others
+			return at
+		}
+		return LogFirst().String()
 	default:
 		return p.String()
 	}

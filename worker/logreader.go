@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -28,9 +29,10 @@ type logReader struct {
 	LogConfig
 	queue   string
 	handle  func(*Entry) error
-	settled bool  // From and the end no longer depend on the moment
-	end     int64 // unless the log is followed: the last offset to be read
-	next    int64 // the offset to go on with; -1 while none has been seen
+	settled bool           // From and the end no longer depend on the moment
+	end     int64          // the log's last offset when reading began; unless it is followed, the last to be read
+	next    int64          // the offset to go on with; -1 while none has been seen
+	last    *amqp.Delivery // the entry before next
 }
 
 // read reads over one session, with a new subscription each time the broker ends one. It returns nil at
@@ -43,7 +45,7 @@ func (r *logReader) read(ctx context.Context, s *session.Session) error {
 		begun := err == nil
 		if begun {
 			r.Subscribed(true)
-			err = r.follow(ctx, tap)
+			err = r.follow(ctx, s, tap)
 			r.Subscribed(false)
 		}
 		_, failed := errors.AsType[*handleError](err)
@@ -71,7 +73,7 @@ func (r *logReader) read(ctx context.Context, s *session.Session) error {
 
 func explainNoLog(err error) error {
 	if errors.Is(err, ErrQueueGone) {
-		return fmt.Errorf(`%w: give it one with "log: true" in the topology file: %w`, ErrNoLog, err)
+		return fmt.Errorf(`%w: give it one with "log: true" in the topology file`, ErrNoLog)
 	}
 	return err
 }
@@ -88,15 +90,12 @@ func (r *logReader) subscribe(ctx context.Context, s *session.Session) (*logTap,
 	}
 	from := r.From
 	if r.next >= 0 {
-		if err := r.recognise(ctx, s); err != nil {
-			return nil, err
-		}
 		from = LogOffset(r.next)
 	}
 	if !r.Follow && (r.end < 0 || from.kind == logOffset && from.offset > r.end) {
 		return nil, errLogEnd
 	}
-	tap, err := openTap(s, r.queue, r.ConnectionName, from)
+	tap, err := r.open(ctx, s, from)
 	if err != nil {
 		return nil, err
 	}
@@ -108,9 +107,59 @@ func (r *logReader) subscribe(ctx context.Context, s *session.Session) (*logTap,
 	return tap, nil
 }
 
+// open starts a consumer. Where the entry before the place is known, it finds out first whether that is
+// still the one that was read: if it is not, the log was made anew.
+func (r *logReader) open(ctx context.Context, s *session.Session, from LogPosition) (*logTap, error) {
+	known := from.after
+	if r.last != nil {
+		known = fingerprint(r.last)
+	}
+	if known == "" || from.offset == 0 {
+		return openTap(s, r.queue, r.ConnectionName, from)
+	}
+	same, err := r.recognise(ctx, s, from.offset-1, known)
+	switch {
+	case err != nil:
+		return nil, err
+	case same:
+		return openTap(s, r.queue, r.ConnectionName, from)
+	case r.last == nil || !r.Follow:
+		return nil, fmt.Errorf("%w: it was made anew, and offset %d is another event than it was", ErrBeyondLog, from.offset-1)
+	}
+	r.Logger.Warn("the log was made anew; reading it from its beginning", slog.String("log", r.queue))
+	r.next, r.last = 0, nil
+	return openTap(s, r.queue, r.ConnectionName, LogFirst())
+}
+
+// recognise tells whether the entry at an offset is the one with this fingerprint. Where the log has dropped
+// it, nothing speaks against that. A log that has not come so far has, in a moment, if it is a replica that is
+// behind.
+func (r *logReader) recognise(ctx context.Context, s *session.Session, offset int64, known string) (bool, error) {
+	tap, err := openTap(s, r.queue, r.ConnectionName+" again", LogOffset(offset))
+	if err != nil {
+		return false, err
+	}
+	defer tap.close()
+	select {
+	case m, ok := <-tap.deliveries:
+		if !ok {
+			return false, tap.why()
+		}
+		got, err := offsetOf(r.queue, &m)
+		if err != nil {
+			return false, err
+		}
+		return got > offset || got == offset && fingerprint(&m) == known, nil
+	case <-time.After(logSilence):
+		return false, nil
+	case <-ctx.Done():
+		return false, context.Cause(ctx)
+	}
+}
+
 // settle replaces what depends on the moment of asking, so that it is the same on the next connection.
 func (r *logReader) settle(ctx context.Context, s *session.Session) error {
-	if r.settled || r.Follow && (r.From.kind == logFirst || r.From.kind == logOffset) {
+	if r.settled || r.Follow && r.From.kind == logFirst {
 		return nil
 	}
 	end, err := logEnd(ctx, s, r.queue, r.ConnectionName)
@@ -134,32 +183,14 @@ func (r *logReader) settle(ctx context.Context, s *session.Session) error {
 	return nil
 }
 
-// recognise finds out, before reading goes on, whether the log is still the one that was read: one that
-// was deleted and made anew has not come as far. A replica that is behind has, in a moment.
-func (r *logReader) recognise(ctx context.Context, s *session.Session) error {
-	const looks, between = 5, time.Second
-	var end int64
-	for range looks {
-		var err error
-		if end, err = logEnd(ctx, s, r.queue, r.ConnectionName); err != nil || r.next <= end+1 {
-			return err
-		}
-		if !pause(ctx, between) {
-			return context.Cause(ctx)
-		}
-	}
-	if !r.Follow {
-		return fmt.Errorf("%w: it was made anew while it was read, and ends before offset %d", ErrBeyondLog, r.next)
-	}
-	r.Logger.Warn("the log was made anew, with fewer events; reading it from its beginning", slog.String("log", r.queue))
-	r.next = 0
-	return nil
-}
-
 // follow hands on what comes.
-func (r *logReader) follow(ctx context.Context, tap *logTap) error {
+func (r *logReader) follow(ctx context.Context, s *session.Session, tap *logTap) error {
 	silence := time.NewTimer(logSilence)
 	defer silence.Stop()
+	expected := int64(-1)
+	if tap.from.kind == logOffset {
+		expected = tap.from.offset
+	}
 	for first := true; ; first = false {
 		select {
 		case m, ok := <-tap.deliveries:
@@ -170,9 +201,8 @@ func (r *logReader) follow(ctx context.Context, tap *logTap) error {
 			if err != nil {
 				return err
 			}
-			if first {
-				r.compare(tap.from, offset)
-			}
+			r.compare(expected, offset)
+			expected = offset + 1
 			if err := r.take(&m, offset); err != nil {
 				return err
 			}
@@ -180,9 +210,11 @@ func (r *logReader) follow(ctx context.Context, tap *logTap) error {
 				return err
 			}
 		case <-silence.C:
-			// Where the log ends before a moment, nothing comes that could tell.
+			// Where the log ends before a moment, nothing comes that could tell. That it is not the
+			// broker which is slow shows when it answers for the end.
 			if first && !r.Follow && tap.from.kind == logTime {
-				return errLogEnd
+				_, err := logEnd(ctx, s, r.queue, r.ConnectionName)
+				return cmp.Or(err, errLogEnd)
 			}
 		case <-ctx.Done():
 			return context.Cause(ctx)
@@ -190,18 +222,15 @@ func (r *logReader) follow(ctx context.Context, tap *logTap) error {
 	}
 }
 
-// compare tells where the log does not begin with the offset that was asked for.
-func (r *logReader) compare(from LogPosition, got int64) {
-	switch {
-	case from.kind != logOffset || got == from.offset:
-	case got > from.offset:
-		r.Logger.Warn("the log holds no longer what was asked for",
-			slog.String("log", r.queue), slog.Int64("from", from.offset), slog.Int64("to", got-1))
-		r.Gap(from.offset, got-1)
-	default: // RabbitMQ 3.10 does not wait until the log has come so far
-		r.Logger.Warn("the log has not come as far as was asked for; reading what comes",
-			slog.String("log", r.queue), slog.Int64("asked", from.offset), slog.Int64("from", got))
+// compare tells of what the log has dropped before it could be read. A stream leaves out one offset by itself
+// where it begins a new file.
+func (r *logReader) compare(expected, got int64) {
+	if expected < 0 || got <= expected+1 {
+		return
 	}
+	r.Logger.Warn("the log no longer holds what was to be read",
+		slog.String("log", r.queue), slog.Int64("from", expected), slog.Int64("to", got-1))
+	r.Gap(expected, got-1)
 }
 
 // take hands one entry on, if it is wanted. The end of the log is an error.
@@ -215,7 +244,7 @@ func (r *logReader) take(m *amqp.Delivery, offset int64) error {
 			return &handleError{err}
 		}
 	}
-	r.next = offset + 1
+	r.next, r.last = offset+1, m
 	if !r.Follow && offset == r.end {
 		return errLogEnd
 	}
@@ -228,7 +257,7 @@ func (r *logReader) within(e *Entry) bool {
 	switch {
 	case at.IsZero():
 		return true
-	case r.From.kind == logTime && at.Before(r.From.at):
+	case r.From.kind == logTime && e.Offset <= r.end && at.Before(r.From.at):
 		return false
 	default:
 		return r.Follow || r.To.kind != logTime || at.Before(r.To.at)
@@ -320,7 +349,7 @@ func logEnd(ctx context.Context, s *session.Session, queue, name string) (int64,
 			if err := tap.done(m.DeliveryTag); err != nil {
 				return 0, err
 			}
-			if time.Since(began) > logProbeLimit { // under load there is always a newer one
+			if time.Since(began) > logEmptyAfter { // there is always a newer one, and what there was has come
 				return end, nil
 			}
 			patience.Reset(logQuiet)
