@@ -40,6 +40,8 @@ type consumeOptions struct {
 	noDeclare    bool
 	topology     string
 	output       *output
+
+	holding func(context.Context) (int, error) // what a gate holds; nil without one
 }
 
 func (o *consumeOptions) addFlags(flags *pflag.FlagSet) {
@@ -126,7 +128,7 @@ func (o *consumeOptions) run(ctx context.Context, app *App, config worker.Config
 	began := time.Now()
 	err = errors.Join(w.Run(ctx), p.failure())
 	if w.Stats().Delivered > 0 || err == nil {
-		o.summarise(app, w.Stats(), time.Since(began))
+		o.summarise(ctx, app, w.Stats(), time.Since(began))
 	}
 	if errors.Is(err, worker.ErrDrainTimeout) {
 		return &exitError{exitIncomplete, err}
@@ -146,6 +148,7 @@ type summary struct {
 	Held        int64   `json:"held,omitempty"`
 	Released    int64   `json:"released,omitempty"`
 	Orphaned    int64   `json:"orphaned,omitempty"`
+	Holding     int64   `json:"holding,omitempty"` // in the gate's store, for its whole group
 	Redelivered int64   `json:"redelivered"`
 	Seconds     float64 `json:"seconds"`
 	PerSecond   float64 `json:"per_second"`
@@ -155,12 +158,17 @@ type summary struct {
 
 // summarise prints the summary: to standard output where that carries nothing else, to standard
 // error otherwise.
-func (o *consumeOptions) summarise(app *App, stats worker.Stats, took time.Duration) {
+func (o *consumeOptions) summarise(ctx context.Context, app *App, stats worker.Stats, took time.Duration) {
 	s := summary{
 		Name: o.name, Handled: stats.Handled, Filtered: stats.Skipped, Failed: stats.Failed,
 		Retried: stats.Retried, Dead: stats.DeadLettered, Duplicates: stats.Duplicates,
 		Held: stats.Held, Released: stats.Released, Orphaned: stats.Orphaned,
 		Redelivered: stats.Redelivered, Reconnects: stats.Reconnects, Late: stats.Late, Seconds: took.Seconds(),
+	}
+	if o.holding != nil {
+		if n, err := o.holding(context.WithoutCancel(ctx)); err == nil {
+			s.Holding = int64(n)
+		}
 	}
 	if s.Seconds > 0 {
 		s.PerSecond = float64(s.Handled) / s.Seconds
@@ -189,6 +197,7 @@ func (s summary) text() string {
 		{"held", s.Held},
 		{"released", s.Released},
 		{"orphaned", s.Orphaned},
+		{"still held", s.Holding},
 	} {
 		if more.count > 0 {
 			parts = append(parts, more.name+" "+thousands(more.count))

@@ -97,7 +97,7 @@ func helpExamples() map[string]example {
 		"evdemo replay --topic orders --into-queue payments":                                                    {},
 		"evdemo replay --topic orders --from 1h --filter 'data.amount > 5000' --into-queue payments":            {},
 		"evdemo replay --topic orders --from 2026-01-02T15:04:05Z --to now --exec 'jq .order_id'":               {},
-		"evdemo replay --topic orders --into-topic orders-again --checkpoint again":                             {},
+		"evdemo replay --topic orders --into-queue orders.email --checkpoint email-again":                       {},
 		"evdemo replay --file examples/orders.jsonl --into-queue payments --speed 10x":                          {},
 
 		"evdemo schema list": {},

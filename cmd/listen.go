@@ -147,7 +147,7 @@ func listenFrom(ctx context.Context, app *App, opts *listenOptions, matches *fil
 		return nil
 	})
 	if t.stats.Delivered > 0 || err == nil {
-		opts.summarise(app, t.stats, time.Since(began))
+		opts.summarise(ctx, app, t.stats, time.Since(began))
 	}
 	return explainLog(explainConflict(err))
 }

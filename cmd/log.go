@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/evdemo/evdemo/internal/filter"
+	"github.com/evdemo/evdemo/internal/replay"
 	"github.com/evdemo/evdemo/worker"
 )
 
@@ -47,6 +48,21 @@ func (o *spanOptions) check() error {
 	}
 	if o.end, err = worker.ParseLogPosition(o.to, now); err != nil {
 		return fmt.Errorf("--to: %w", err)
+	}
+	return o.checkSpan(now)
+}
+
+// checkSpan finds spans with nothing in them.
+func (o *spanOptions) checkSpan(now time.Time) error {
+	first, fromOffset := o.start.Offset()
+	last, toOffset := o.end.Offset()
+	from, fromTime := o.start.Time()
+	to, toTime := o.end.Time()
+	switch {
+	case fromOffset && toOffset && last <= first, fromTime && toTime && !to.After(from):
+		return fmt.Errorf("--from %s is not before --to %s", o.from, o.to)
+	case toTime && to.After(now.Add(time.Minute)):
+		return fmt.Errorf("--to %s is in the future: a log is read to the end that it has now at most", o.to)
 	}
 	return nil
 }
@@ -125,7 +141,7 @@ func matches(f *filter.Filter, d *worker.Delivery) bool {
 
 // explainLog gives what cannot be read its exit code.
 func explainLog(err error) error {
-	if errors.Is(err, worker.ErrBeyondLog) {
+	if errors.Is(err, worker.ErrBeyondLog) || errors.Is(err, replay.ErrShorter) {
 		return usageError(err)
 	}
 	return err

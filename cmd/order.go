@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -63,8 +64,11 @@ func orderKey(by string) (func(*worker.Delivery) string, error) {
 	case "type":
 		return func(d *worker.Delivery) string { return d.Event.Type }, nil
 	}
-	if path, ok := strings.CutPrefix(by, "data."); ok && path != "" {
-		names := strings.Split(path, ".")
+	if path, ok := strings.CutPrefix(by, "data"); ok {
+		names := strings.Split(path, ".")[1:]
+		if len(names) == 0 || slices.Contains(names, "") || path[0] != '.' {
+			return nil, fmt.Errorf("--ordered-by %.40q: want data.NAME, or data.NAME.NAME", by)
+		}
 		return func(d *worker.Delivery) string { return member(d.Event.Data, names) }, nil
 	}
 	if strings.Trim(by, "abcdefghijklmnopqrstuvwxyz0123456789") != "" {

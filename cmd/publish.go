@@ -32,7 +32,8 @@ MESSAGE}, with "headers", "exchange" and "routing_key". It goes where it says, u
 or --raw-exchange is given; what it names is not declared, and it is returned where that is missing.
 
 --schema DIR checks events whose type has a schema there, see "evdemo schema". A fault is named with its
-line, the JSON Pointer to the value and the rule that it breaks, and nothing is sent.
+line, the JSON Pointer to the value and the rule that it breaks, and nothing is sent. A raw message is no
+event, and is not checked.
 
 Events are persistent, mandatory and confirmed. Each has an outcome: confirmed (the broker has it),
 returned (no queue wanted it), nacked (the broker refused it) or unknown. After a lost connection what
@@ -142,6 +143,9 @@ func (o *publishOptions) check() error {
 	}
 	if err := o.checkInput(); err != nil {
 		return err
+	}
+	if o.given("schema") && o.schemas == "" {
+		return errEmptySchema
 	}
 	var err error
 	o.header, err = parseHeaders(o.headers)

@@ -18,10 +18,10 @@ import (
 const recordLong = `Write a topic's events down, as JSONL on standard output, with headers and times.
 
 The events come from the topic's log: from now on, or from a place in it (--from), and on until SIGINT
-or SIGTERM, --count, --idle-timeout or --to. Each line is a whole message: the event, the message's own
-headers, where it was published to, and when. "evdemo replay --file" sends it again, at the pace at
-which it came if that is wanted, and "evdemo publish --file" as well. A message that is no event is
-written as it is.
+or SIGTERM, --count or --idle-timeout; with --to, to that place, or to the end that the log has now.
+Each line is a whole message: the event, the message's own headers, where it was published to, and when.
+"evdemo replay --file" sends it again, at the pace at which it came if that is wanted, and "evdemo
+publish --file" as well. A message that is no event is written as it is.
 
 When the connection is lost, recording goes on where it was: no event is missing and none is there
 twice. What the log itself has dropped meanwhile is said.

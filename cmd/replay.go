@@ -1,11 +1,18 @@
 package cmd
 
 import (
+	"bufio"
+	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
 	"math"
+	"net/url"
+	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -32,8 +39,9 @@ time that the events had, 10x is ten times as fast; max, the default, does not w
 
 --checkpoint NAME remembers how far the replay has come, in a file of that name in the state directory:
 stopped and started again it goes on exactly there, also from where a log has grown since. After a
-crash or a kill, up to a fifth of a second may be sent again; nothing is left out. A checkpoint belongs
-to one source and one target.
+crash or a kill, up to a fifth of a second may be sent again, and after an event that did not get
+through, what was under way behind it; nothing is left out. A checkpoint belongs to one source and one
+target, and their broker, and is refused for a log that was made anew.
 
 An event that does not get through, or for which the command fails, ends the replay and is named; the
 checkpoint stays before it. --skip-failed names it and goes on. --exec runs one command at a time, for
@@ -48,7 +56,7 @@ anything else, as a topic that has no log.`
 const replayExample = `  evdemo replay --topic orders --into-queue payments
   evdemo replay --topic orders --from 1h --filter 'data.amount > 5000' --into-queue payments
   evdemo replay --topic orders --from 2026-01-02T15:04:05Z --to now --exec 'jq .order_id'
-  evdemo replay --topic orders --into-topic orders-again --checkpoint again
+  evdemo replay --topic orders --into-queue orders.email --checkpoint email-again
   evdemo replay --file examples/orders.jsonl --into-queue payments --speed 10x`
 
 type replayOptions struct {
@@ -128,6 +136,8 @@ func (o *replayOptions) check() error {
 		return errors.New("a timeout is negative")
 	case o.given("checkpoint") && o.checkpoint == "":
 		return errors.New("--checkpoint is empty: want a name")
+	case o.given("from") && o.from == "", o.given("to") && o.to == "":
+		return errors.New("--from or --to is empty: want a place in the log")
 	case o.checkpoint != "" && o.file == "-":
 		return errors.New("--checkpoint goes with what can be read again, not with standard input")
 	}
@@ -177,27 +187,55 @@ func parseSpeed(text string) (float64, error) {
 	return speed, nil
 }
 
-// source names what is replayed, for the checkpoint.
-func (o *replayOptions) source() string {
+// source names what is replayed, for the checkpoint: a topic on a broker, or a file by its path and its first
+// line.
+func (o *replayOptions) source(app *App) (string, error) {
 	if o.topic != "" {
-		return "topic " + o.topic
+		on, err := app.brokerName()
+		return "topic " + o.topic + " on " + on, err
 	}
-	if path, err := filepath.Abs(o.file); err == nil {
-		return "file " + path
+	path, err := filepath.Abs(o.file)
+	if err != nil {
+		return "", err
 	}
-	return "file " + o.file
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	line, err := bufio.NewReader(f).ReadBytes('\n')
+	if errors.Is(err, io.EOF) {
+		err = nil
+	}
+	return fmt.Sprintf("file %s that begins with line %.8x", path, sha256.Sum256(bytes.TrimSpace(line))), err
 }
 
 // target names where it goes, for the checkpoint.
-func (o *replayOptions) target() string {
-	switch {
-	case o.intoQueue != "":
-		return "into queue " + o.intoQueue
-	case o.intoTopic != "":
-		return "into topic " + o.intoTopic
-	default:
-		return "to command " + o.exec
+func (o *replayOptions) target(app *App) (string, error) {
+	if o.exec != "" {
+		return "to command " + o.exec, nil
 	}
+	on, err := app.brokerName()
+	if o.intoQueue != "" {
+		return "into queue " + o.intoQueue + " on " + on, err
+	}
+	return "into topic " + o.intoTopic + " on " + on, err
+}
+
+// brokerName tells brokers apart: the hosts with their virtual hosts, and no passwords.
+func (a *App) brokerName() (string, error) {
+	broker, err := a.broker()
+	if err != nil {
+		return "", err
+	}
+	var names []string
+	for _, address := range broker.URLs {
+		if u, err := url.Parse(address); err == nil {
+			names = append(names, u.Host+"/"+strings.TrimPrefix(u.EscapedPath(), "/"))
+		}
+	}
+	slices.Sort(names)
+	return strings.Join(slices.Compact(names), ", "), nil
 }
 
 func (o *replayOptions) destination() publisher.Destination {

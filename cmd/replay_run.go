@@ -31,6 +31,10 @@ func runReplay(ctx context.Context, app *App, opts *replayOptions) (err error) {
 	}
 	var gaps int64
 	source, closeSource, err := opts.openSource(ctx, app, &gaps)
+	if err != nil && ctx.Err() != nil {
+		app.Logger().Warn("interrupted before anything was sent")
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -104,12 +108,20 @@ func (o *replayOptions) openCheckpoint(app *App) (*replay.Checkpoint, error) {
 	if err != nil {
 		return nil, usageError(err)
 	}
-	c, err := replay.OpenCheckpoint(filepath.Join(filepath.Dir(dir), "checkpoints"), o.checkpoint, o.source(), o.target())
+	source, err := o.source(app)
+	if err != nil {
+		return nil, usageError(err)
+	}
+	target, err := o.target(app)
+	if err != nil {
+		return nil, err
+	}
+	c, err := replay.OpenCheckpoint(filepath.Join(filepath.Dir(dir), "checkpoints"), o.checkpoint, source, target)
 	if errors.Is(err, replay.ErrName) || errors.Is(err, replay.ErrOther) {
 		return nil, usageError(err)
 	}
-	if err == nil && c.Next() >= 0 {
-		app.Logger().Info("going on", slog.String("checkpoint", o.checkpoint), slog.Int64("from", c.Next()))
+	if err == nil && c.Place().Next >= 0 {
+		app.Logger().Info("going on", slog.String("checkpoint", o.checkpoint), slog.Int64("from", c.Place().Next))
 	}
 	return c, err
 }
@@ -124,7 +136,7 @@ func (o *replayOptions) openTarget(ctx context.Context, app *App) (replay.Target
 		if o.timeout > 0 {
 			around = append(around, worker.Timeout(o.timeout))
 		}
-		return replay.Handle(worker.Wrap(runner.Handle, around...)), func() {}, nil
+		return replay.Handle(worker.Wrap(runner.Handle, around...), o.drainTimeout), func() {}, nil
 	}
 	p, err := o.openPublisher(ctx, app)
 	if err != nil {

@@ -21,6 +21,8 @@ import (
 // builtinSchemas is the name of the schemas that the program has in itself.
 const builtinSchemas = "builtin"
 
+var errEmptySchema = errors.New("--schema is empty: want a directory with schemas, or builtin")
+
 // loadSchemas loads the schemas of a directory, or those that the program has in itself.
 func loadSchemas(dir string) (*schema.Registry, error) {
 	var files fs.FS
@@ -96,6 +98,9 @@ func (o *readOptions) check() error {
 		n, err := strconv.Atoi(text[at+1:])
 		if err != nil || n < 1 {
 			return fmt.Errorf("--schema-version %.60q: want a version from 1 up", text)
+		}
+		if before, twice := o.wanted[text[:at]]; twice && before != n {
+			return fmt.Errorf("--schema-version names two versions of %.60q", text[:at])
 		}
 		o.wanted[text[:at]] = n
 	}

@@ -1,6 +1,7 @@
 package cmd
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -38,8 +39,9 @@ gets there after 20 deliveries.
 
 --schema DIR checks each event whose type has a schema there: one that does not adhere to it is
 dead-lettered with the reason invalid. --schema-version TYPE=N names the version that the handler
-understands. Events of other versions go to it where the schemas are compatible, see "evdemo schema
-diff", and are dead-lettered with the reason version where they are not.
+understands. Events of newer versions go to it where the schemas are compatible, see "evdemo schema
+diff", and are dead-lettered with the reason version where they are not. Older versions must be
+compatible, each with the next: where one is not, that is said at start.
 
 --dedup FILE remembers in a SQLite database which events have been handled, "--dedup memory" in this
 process, up to 100,000 of them for an hour. A duplicate is acknowledged and not handled.
@@ -132,6 +134,8 @@ func (o *workOptions) check() error {
 		return fmt.Errorf("--concurrency %d: want at least 1", o.concurrency)
 	case o.maxAttempts < 0 || o.maxAttempts == 0 && o.given("max-attempts"):
 		return fmt.Errorf("--max-attempts %d: want at least 1", o.maxAttempts)
+	case o.given("schema") && o.schemas == "":
+		return errEmptySchema
 	case o.given("dedup") && o.dedup == "":
 		return errors.New("--dedup is empty: want a file, or memory")
 	case o.timeout < 0:
@@ -176,7 +180,10 @@ func runWork(ctx context.Context, app *App, opts *workOptions) error {
 			app.Logger().Error("close --causal", "error", err)
 		}
 	}()
-	config.Gate = gate
+	if config.Gate = gate; gate != nil {
+		group := cmp.Or(gate.Group, opts.queue)
+		opts.holding = func(ctx context.Context) (int, error) { return gate.Store.Holding(ctx, group) }
+	}
 	reader, err := opts.reader()
 	if err != nil {
 		return usageError(err)

@@ -186,7 +186,7 @@ func envelopeName(name string) (canonical string, ok bool) {
 		return ExtParentID, true
 	case "correlation_id":
 		return ExtCorrelationID, true
-	case ExtCorrelationID, ExtCausationID, ExtParentID, ExtSchemaVersion, ExtPartitionKey, ExtTraceParent:
+	case ExtCorrelationID, ExtCausationID, ExtParentID, ExtParentType, ExtSchemaVersion, ExtPartitionKey, ExtTraceParent:
 		return name, true
 	default:
 		return "", false

@@ -51,6 +51,8 @@ type Delivery struct {
 	// History tells of the failures that lie behind the event, also of those for which it was
 	// dead-lettered; nil for one that has not failed.
 	History *Failure
+	// Replayed is when the event was sent again by a replay; zero where it comes first hand.
+	Replayed time.Time
 	// Attempt is 1 for an event that has not failed, and one more for each time that it has.
 	// Deliveries that ended without an answer, as when a worker was killed, do not count.
 	Attempt int
@@ -113,6 +115,7 @@ func (d *Delivery) readHistory(headers map[string]any) {
 	d.Attempt = min(max(number(headers, headerAttempts), 0), math.MaxInt32-1) + 1
 	d.first = moment(headers, headerFirstFailure)
 	d.notBefore = moment(headers, headerNotBefore)
+	d.Replayed = moment(headers, headerReplayed)
 	if _, ok := headers[headerRoutingKey]; ok {
 		d.Exchange, d.RoutingKey = text(headers, headerExchange), text(headers, headerRoutingKey)
 	}

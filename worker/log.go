@@ -181,11 +181,3 @@ func Replayed(headers map[string]any, at time.Time) map[string]any {
 	marked[headerReplayed] = at.UTC().Format(time.RFC3339Nano)
 	return marked
 }
-
-// ReplayedAt is when the event was sent again by a replay; zero where it comes first hand.
-func (d *Delivery) ReplayedAt() time.Time {
-	if d.message == nil {
-		return time.Time{}
-	}
-	return moment(d.message.Headers, headerReplayed)
-}

@@ -340,7 +340,7 @@ func TestReadLogAfterAnEntry(t *testing.T) {
 	t.Parallel()
 	url := brokertest.URL(t)
 	topic, other := logged(t, url), ""
-	t.Run("x", func(t *testing.T) { //nolint:paralleltest // for another name
+	t.Run("x", func(t *testing.T) {
 		other = logged(t, url)
 		appendTo(t, url, other, 0, 20)
 		appendTo(t, url, topic, 0, 10)

@@ -1,6 +1,7 @@
 package schema
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -86,7 +87,7 @@ func newCompiler(dir fs.FS) *jsonschema.Compiler {
 func location(name string) string { return base + url.PathEscape(name) }
 
 func compile(compiler *jsonschema.Compiler, dir fs.FS, name string) (*version, error) {
-	document, err := fs.ReadFile(dir, name)
+	document, err := readFile(dir, name)
 	if err != nil {
 		return nil, err
 	}
@@ -112,6 +113,22 @@ func explain(err error) error {
 	return err
 }
 
+// maxFile bounds a file: whatever is larger is no schema.
+const maxFile = 4 << 20
+
+func readFile(dir fs.FS, name string) ([]byte, error) {
+	info, err := fs.Stat(dir, name)
+	switch {
+	case err != nil:
+		return nil, err
+	case !info.Mode().IsRegular():
+		return nil, errors.New("is no regular file")
+	case info.Size() > maxFile:
+		return nil, fmt.Errorf("has %d bytes; a schema has %d at most", info.Size(), maxFile)
+	}
+	return fs.ReadFile(dir, name)
+}
+
 // base is where the directory lies, as far as references are concerned.
 const base = "schemas:///"
 
@@ -125,12 +142,11 @@ func (l loader) Load(location string) (any, error) {
 	if !ok || err != nil || path.Clean(name) != name || strings.Contains(name, "/") {
 		return nil, fmt.Errorf("$ref leads to %s, which is not in the directory", location)
 	}
-	f, err := l.dir.Open(name)
+	content, err := readFile(l.dir, name)
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
-	document, err := jsonschema.UnmarshalJSON(f)
+	document, err := jsonschema.UnmarshalJSON(bytes.NewReader(content))
 	if err != nil {
 		return nil, fmt.Errorf("is no JSON: %w", err)
 	}

@@ -26,7 +26,6 @@ type Checkpoint struct {
 	path  string
 	lock  *flock.Flock
 	state checkpointState
-	saved int64
 }
 
 // checkpointState is what the file holds.
@@ -34,6 +33,7 @@ type checkpointState struct {
 	From    string    `json:"from"`
 	To      string    `json:"to"`
 	Next    int64     `json:"next"`
+	Mark    string    `json:"mark,omitempty"`
 	SavedAt time.Time `json:"saved_at"`
 }
 
@@ -57,7 +57,11 @@ func OpenCheckpoint(dir, name, from, to string) (*Checkpoint, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open checkpoint %s: %w", name, err)
 	}
-	if err := c.load(); err != nil {
+	err = c.load()
+	if err == nil { // it shows whether it can be
+		err = c.write()
+	}
+	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open checkpoint %s: %w", name, err), c.Close())
 	}
 	return c, nil
@@ -68,32 +72,40 @@ func (c *Checkpoint) load() error {
 	want := c.state
 	content, err := os.ReadFile(c.path)
 	if errors.Is(err, os.ErrNotExist) {
-		c.saved = -1
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	if err := json.Unmarshal(content, &c.state); err != nil || c.state.From == "" || c.state.Next < 0 {
-		return fmt.Errorf("%s is damaged; remove it to begin again: %w", c.path, errors.Join(err, errors.New("no place in it")))
+	if err := json.Unmarshal(content, &c.state); err != nil || c.state.From == "" || c.state.Next < -1 {
+		return fmt.Errorf("%s is damaged; remove it to begin again", c.path)
 	}
 	if c.state.From != want.From || c.state.To != want.To {
 		return fmt.Errorf("%w: from %s %s; choose another name, or remove %s", ErrOther, c.state.From, c.state.To, c.path)
 	}
-	c.saved = c.state.Next
 	return nil
 }
 
-// Next is where the replay goes on; -1 where it is to begin.
-func (c *Checkpoint) Next() int64 { return c.state.Next }
+// Place is where the replay goes on; its Next is -1 where it is to begin.
+func (c *Checkpoint) Place() Place { return Place{c.state.Next, c.state.Mark} }
 
 // Save notes where the replay goes on. The file holds either this place or the one before it, also after
 // a crash.
-func (c *Checkpoint) Save(next int64) error {
-	if next < 0 || next == c.saved {
+func (c *Checkpoint) Save(place Place) error {
+	if place == c.Place() {
 		return nil
 	}
-	c.state.Next, c.state.SavedAt = next, time.Now().UTC().Truncate(time.Millisecond)
+	before := c.state
+	c.state.Next, c.state.Mark = place.Next, place.Mark
+	err := c.write()
+	if err != nil {
+		c.state = before
+	}
+	return err
+}
+
+func (c *Checkpoint) write() error {
+	c.state.SavedAt = time.Now().UTC().Truncate(time.Millisecond)
 	content, err := json.MarshalIndent(c.state, "", "  ")
 	if err == nil {
 		err = replace(c.path, append(content, '\n'))
@@ -101,7 +113,6 @@ func (c *Checkpoint) Save(next int64) error {
 	if err != nil {
 		return fmt.Errorf("save checkpoint: %w", err)
 	}
-	c.saved = next
 	return nil
 }
 

@@ -14,9 +14,9 @@ type pace struct {
 
 func newPace(speed float64) *pace { return &pace{speed: speed} }
 
-// wait waits until an event is due that came at a time; false means that ctx has ended. One that came
-// before the first, or whose time is not known, is due at once.
-func (p *pace) wait(ctx context.Context, at time.Time) bool {
+// wait waits until an event is due that came at a time; false means that ctx has ended, or halt was closed.
+// One that came before the first, or whose time is not known, is due at once.
+func (p *pace) wait(ctx context.Context, halt <-chan struct{}, at time.Time) bool {
 	if p.speed <= 0 || at.IsZero() {
 		return ctx.Err() == nil
 	}
@@ -33,6 +33,8 @@ func (p *pace) wait(ctx context.Context, at time.Time) bool {
 	select {
 	case <-timer.C:
 		return true
+	case <-halt:
+		return false
 	case <-ctx.Done():
 		return false
 	}

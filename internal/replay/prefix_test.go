@@ -11,7 +11,7 @@ import (
 func TestPrefix(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
-		p := newPrefix(-1)
+		p := newPrefix(Place{Next: -1})
 		var nexts []int64
 		var open []int // places that have not ended
 		ended := map[int]bool{}
@@ -22,7 +22,7 @@ func TestPrefix(t *testing.T) {
 					next += nexts[len(nexts)-1]
 				}
 				nexts = append(nexts, next)
-				open = append(open, p.add(next))
+				open = append(open, p.add(next, nil))
 			} else {
 				i := rapid.IntRange(0, len(open)-1).Draw(t, "which")
 				p.done(open[i])

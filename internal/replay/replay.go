@@ -29,12 +29,21 @@ type Item struct {
 	At time.Time
 	// Next is where its source goes on after it.
 	Next int64
+	// Mark, if not nil, tells the item from another one at the same place.
+	Mark func() string
 }
 
-// Source gives items to each, one after the other, from a place of its own or, where from is not
-// negative, from the Next of an item. It returns nil at its end and at the end of ctx, and each's error
-// as it is.
-type Source func(ctx context.Context, from int64, each func(context.Context, *Item) error) error
+// Place is where a source goes on: behind the item whose Next and Mark these are.
+type Place struct {
+	// Next is -1 for the source's own beginning.
+	Next int64
+	// Mark is empty where the item is not known.
+	Mark string
+}
+
+// Source gives items to each, one after the other, from a place. It returns nil at its end and at the end of
+// ctx, and each's error as it is. It fails where it can tell that the place is not in it any more.
+type Source func(ctx context.Context, from Place, each func(context.Context, *Item) error) error
 
 // Target takes items. It calls done once for each that it takes without an error: with nil once the item
 // has got where it was to go, and with what kept it from that otherwise. It may wait before it takes one.
@@ -52,7 +61,7 @@ type Config struct {
 	// Checkpoint, if not nil, says where to go on, and is kept.
 	Checkpoint *Checkpoint
 	// SkipFailed goes on after an item that did not get through. Otherwise it ends the replay, and the
-	// checkpoint stays before it.
+	// checkpoint stays before it: what was under way behind it and has got through is sent again.
 	SkipFailed bool
 	// DrainTimeout bounds the wait for outcomes once ctx has ended, or an item has failed.
 	DrainTimeout time.Duration
@@ -94,19 +103,20 @@ type run struct {
 	prefix  *prefix
 	waiting int           // items without an outcome
 	idle    chan struct{} // holds a token whenever waiting becomes 0
-	broken  bool          // an item has failed, and no more are to be sent
+	broken  bool          // an item has failed, or the checkpoint: no more are to be sent
+	halt    chan struct{} // closed then
 }
 
 // Run replays until the source or ctx ends, or until an item fails, and waits for the outcome of all that
 // was sent. The error is that of the source, of the target or of the checkpoint; what failed is in the
 // report.
 func (c Config) Run(ctx context.Context) (Report, error) {
-	r := &run{Config: c, pace: newPace(c.Speed), idle: make(chan struct{}, 1)}
-	from := int64(-1)
+	r := &run{Config: c, pace: newPace(c.Speed), idle: make(chan struct{}, 1), halt: make(chan struct{})}
+	from := Place{Next: -1}
 	if c.Checkpoint != nil {
-		from = c.Checkpoint.Next()
+		from = c.Checkpoint.Place()
 	}
-	r.report.From, r.prefix = from, newPrefix(from)
+	r.report.From, r.prefix = from.Next, newPrefix(from)
 	stopSaving := r.keepSaving(ctx)
 	err := c.Source(ctx, from, r.item)
 	switch {
@@ -127,7 +137,7 @@ func (c Config) Run(ctx context.Context) (Report, error) {
 // item sends one item, in its time.
 func (r *run) item(ctx context.Context, item *Item) error {
 	matches := r.matches(item)
-	if matches && !r.pace.wait(ctx, item.At) {
+	if matches && !r.pace.wait(ctx, r.halt, item.At) && ctx.Err() != nil {
 		return ctx.Err() // it was not read, as far as the account goes
 	}
 	r.mu.Lock()
@@ -136,7 +146,7 @@ func (r *run) item(ctx context.Context, item *Item) error {
 		return errFailed
 	}
 	r.report.Read++
-	place := r.prefix.add(item.Next)
+	place := r.prefix.add(item.Next, item.Mark)
 	if !matches {
 		r.report.Filtered++
 		r.prefix.done(place)
@@ -188,7 +198,9 @@ func (r *run) outcome(item *Item, place int, err error) {
 		}
 	} else {
 		r.report.Failed++
-		r.broken = r.broken || !r.SkipFailed
+		if !r.SkipFailed {
+			r.stop()
+		}
 		if r.Failed != nil {
 			r.Failed(item, err)
 		}
@@ -197,6 +209,14 @@ func (r *run) outcome(item *Item, place int, err error) {
 		r.prefix.done(place)
 	}
 	r.settled()
+}
+
+// stop has no more sent. The caller holds mu.
+func (r *run) stop() {
+	if !r.broken {
+		r.broken = true
+		close(r.halt)
+	}
 }
 
 // settled notes that one item waits no longer. The caller holds mu.
@@ -252,8 +272,10 @@ func (r *run) keepSaving(ctx context.Context) (stop func() error) {
 				saved <- r.save()
 				return
 			case <-ticker.C:
-				if err := r.save(); err != nil {
-					r.Logger.Warn("checkpoint cannot be saved", slog.Any("error", err))
+				if r.save() != nil { // it is tried once more at the end, and told
+					r.mu.Lock()
+					r.stop()
+					r.mu.Unlock()
 				}
 			}
 		}
@@ -266,7 +288,7 @@ func (r *run) keepSaving(ctx context.Context) (stop func() error) {
 
 func (r *run) save() error {
 	r.mu.Lock()
-	next := r.prefix.next
+	place := r.prefix.place()
 	r.mu.Unlock()
-	return r.Checkpoint.Save(next)
+	return r.Checkpoint.Save(place)
 }

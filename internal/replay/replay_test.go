@@ -168,15 +168,15 @@ func TestCheckpoint(t *testing.T) {
 	}
 	c, err := open("again", "topic orders", "into queue q")
 	require.NoError(t, err)
-	assert.Equal(t, int64(-1), c.Next())
+	assert.Equal(t, replay.Place{Next: -1}, c.Place())
 	_, err = open("again", "topic orders", "into queue q")
 	require.ErrorIs(t, err, replay.ErrInUse)
-	require.NoError(t, c.Save(7))
+	require.NoError(t, c.Save(replay.Place{Next: 7, Mark: "m"}))
 	require.NoError(t, c.Close())
 
 	c, err = open("again", "topic orders", "into queue q")
 	require.NoError(t, err)
-	assert.Equal(t, int64(7), c.Next())
+	assert.Equal(t, replay.Place{Next: 7, Mark: "m"}, c.Place())
 	require.NoError(t, c.Close())
 
 	_, err = open("again", "topic orders", "into queue other")
@@ -235,7 +235,7 @@ func TestGoingOnUnderACheckpoint(t *testing.T) {
 	assert.Greater(t, runs, 3)
 	got := map[string]int{}
 	w, err := worker.New(worker.Config{URLs: []string{url}, Queue: prefix + "again", IdleTimeout: time.Second}, func(_ context.Context, d *worker.Delivery) error {
-		if d.ReplayedAt().IsZero() {
+		if d.Replayed.IsZero() {
 			return worker.Permanent(errors.New("is not marked"))
 		}
 		got[d.Event.ID]++
@@ -266,7 +266,7 @@ func TestPublishMarks(t *testing.T) {
 	require.Equal(t, int64(2), report.Sent)
 	var got []string
 	w, err := worker.New(worker.Config{URLs: []string{url}, Queue: queue, Limit: 2, AcceptRaw: true}, func(_ context.Context, d *worker.Delivery) error {
-		got = append(got, fmt.Sprint(d.Event.ID, " ", string(d.Event.Data), " ", d.Headers, " ", d.Attempt, " ", time.Since(d.ReplayedAt()) < time.Minute))
+		got = append(got, fmt.Sprint(d.Event.ID, " ", string(d.Event.Data), " ", d.Headers, " ", d.Attempt, " ", time.Since(d.Replayed) < time.Minute))
 		return nil
 	})
 	require.NoError(t, err)

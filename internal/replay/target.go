@@ -2,6 +2,8 @@ package replay
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"maps"
 	"time"
 
@@ -14,13 +16,21 @@ func Publish(p *publisher.Publisher, to publisher.Destination) Target {
 	return func(ctx context.Context, item *Item, done func(error)) error {
 		m := marked(item.Message, time.Now())
 		m.To = to
-		return p.Send(ctx, m, func(r publisher.Result) {
-			if r.Outcome == publisher.Confirmed {
+		err := p.Send(ctx, m, func(r publisher.Result) {
+			switch {
+			case r.Outcome == publisher.Confirmed:
 				done(nil)
-				return
+			case r.Err != nil:
+				done(fmt.Errorf("%s: %w", r.Outcome, r.Err))
+			default:
+				done(errors.New(r.Outcome.String()))
 			}
-			done(&publisher.OutcomeError{ID: m.ID(), Outcome: r.Outcome, Err: r.Err})
 		})
+		if errors.Is(err, publisher.ErrInvalid) { // it cannot get through, like others that do not
+			done(err)
+			return nil
+		}
+		return err
 	}
 }
 
@@ -36,16 +46,22 @@ func marked(m publisher.Message, at time.Time) publisher.Message {
 	raw.Expiration = 0
 	headers := worker.Replayed(raw.Headers, at)
 	maps.Copy(headers, m.Headers)
+	delete(headers, "CC") // else it would go to those queues, too
+	delete(headers, "BCC")
 	raw.Headers = headers
 	return publisher.Message{Raw: &raw, To: m.To}
 }
 
-// Handle hands everything to a handler, one after the other. Each gets as many attempts as the handler
-// itself takes.
-func Handle(handle worker.Handler) Target {
+// Handle hands everything to a handler, one after the other. Once ctx has ended, the handler that is running
+// has so long left.
+func Handle(handle worker.Handler, drainTimeout time.Duration) Target {
 	return func(ctx context.Context, item *Item, done func(error)) error {
-		err := handle(context.WithoutCancel(ctx), item.Delivery)
-		done(err)
+		handling, cancel := context.WithCancel(context.WithoutCancel(ctx))
+		defer cancel()
+		defer context.AfterFunc(ctx, func() { time.AfterFunc(drainTimeout, cancel) })()
+		d := *item.Delivery
+		d.Replayed = time.Now()
+		done(handle(handling, &d))
 		return nil
 	}
 }

@@ -87,8 +87,8 @@ func (r *Runner) environment(ctx context.Context, d *worker.Delivery) []string {
 	e.set(varAttempt, strconv.Itoa(d.Attempt))
 	e.set(varRedelivered, strconv.FormatBool(d.Redelivered))
 	e.attribute(varQueue, d.Queue)
-	if at := d.ReplayedAt(); !at.IsZero() {
-		e.set(varReplayed, at.Format(time.RFC3339Nano))
+	if !d.Replayed.IsZero() {
+		e.set(varReplayed, d.Replayed.UTC().Format(time.RFC3339Nano))
 	}
 	e.trace(ctx, d)
 	for _, name := range slices.Sorted(maps.Keys(d.Event.Extensions)) {
