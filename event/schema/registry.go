@@ -28,8 +28,11 @@ type version struct {
 	quick    *jsonschema.Schema // the same, for data that adheres to it: see quicken
 }
 
-// fileName is TYPE.vVERSION.json.
-var fileName = regexp.MustCompile(`^(.+)\.v([1-9][0-9]{0,8})\.json$`)
+// fileName is TYPE.vVERSION.json, and almost what was meant to be one.
+var (
+	fileName = regexp.MustCompile(`^(.+)\.v([1-9][0-9]{0,8})\.json$`)
+	almost   = regexp.MustCompile(`\.v-?[0-9]+\.json$`)
+)
 
 // Load reads the schemas of a directory: each file TYPE.vN.json is version N of the type. Its other .json
 // files are there for $ref, which leads to files of the directory and nowhere else. What is no .json file
@@ -46,6 +49,9 @@ func Load(dir fs.FS) (*Registry, error) {
 	var errs []error
 	for _, entry := range entries {
 		match := fileName.FindStringSubmatch(entry.Name())
+		if match == nil && almost.MatchString(entry.Name()) {
+			errs = append(errs, fmt.Errorf("%s: want TYPE.vN.json with a version from 1 up", entry.Name()))
+		}
 		if match == nil || entry.IsDir() {
 			continue
 		}

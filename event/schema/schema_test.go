@@ -80,7 +80,11 @@ func TestLoadNamesEveryFault(t *testing.T) {
 	} {
 		assert.True(t, strings.HasPrefix(lines[i], want) || strings.HasPrefix(want, "e.") && strings.HasPrefix(lines[i], "e.v1.json: "), lines[i])
 	}
-	for _, files := range []map[string]string{{}, {"order.json": "{}", "order.v0.json": "{}", "readme.md": ""}} {
+	_, err = schema.Load(dir(map[string]string{"order.v0.json": "{}", "order.v1.json": "{}", "order.v9999999999.json": "{}"}))
+	require.EqualError(t, err, "order.v0.json: want TYPE.vN.json with a version from 1 up\norder.v9999999999.json: want TYPE.vN.json with a version from 1 up")
+	_, err = schema.Load(dir(map[string]string{"order.v1.json": strings.Repeat(" ", 5<<20)}))
+	require.ErrorContains(t, err, "order.v1.json: has 5242880 bytes")
+	for _, files := range []map[string]string{{}, {"order.json": "{}", "readme.md": ""}} {
 		_, err = schema.Load(dir(files))
 		require.ErrorContains(t, err, "want files named TYPE.vN.json")
 	}
