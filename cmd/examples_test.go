@@ -41,7 +41,7 @@ type example struct {
 // helpExamples has every example of every command's help, but for those of "broker" and "demo".
 func helpExamples() map[string]example {
 	consumes := example{underway: "consuming", during: "evdemo publish --count 10", endless: true}
-	traced := `echo '{"specversion":"1.0","id":"0197a3b4-5c6d-7e8f-9a0b-1c2d3e4f5a6b","source":"shop","type":"order.created"}' | evdemo publish`
+	traced := `echo '{"specversion":"1.0","id":"0197a3b4-5c6d-7e8f-9a0b-1c2d3e4f5a6b","source":"shop","type":"order.created"}' | evdemo publish --topic orders`
 	reads := example{underway: "reading", endless: true}
 	deadLetters := example{before: "evdemo publish --topic orders --count 2 && evdemo work --queue payments --fail-rate 1 --retry none --idle-timeout 300ms"}
 	return map[string]example{
@@ -89,15 +89,15 @@ func helpExamples() map[string]example {
 		"evdemo listen --topic orders --from 1h": reads,
 
 		"evdemo record --topic orders > orders.jsonl":                                                           reads,
-		"evdemo record --topic orders --from 1h --to now > last-hour.jsonl":                                     {},
+		"evdemo record --topic orders --from 1h --to now > last-hour.jsonl":                                     {before: "evdemo publish --topic orders --count 3"},
 		`evdemo record --topic orders --from first --to now --filter 'type == "order.created"' > created.jsonl`: {},
 		"evdemo trace 0197a3b4-5c6d-7e8f-9a0b-1c2d3e4f5a6b":                                                     {before: traced},
 		"evdemo trace 0197a3b4-5c6d-7e8f-9a0b-1c2d3e4f5a6b --topic orders --from 1h -o json":                    {before: traced},
 		"evdemo trace 0197a3b4-5c6d-7e8f-9a0b-1c2d3e4f5a6b -o mermaid":                                          {before: traced},
-		"evdemo replay --topic orders --into-queue payments":                                                    {},
-		"evdemo replay --topic orders --from 1h --filter 'data.amount > 5000' --into-queue payments":            {},
-		"evdemo replay --topic orders --from 2026-01-02T15:04:05Z --to now --exec 'jq .order_id'":               {},
-		"evdemo replay --topic orders --into-queue orders.email --checkpoint email-again":                       {},
+		"evdemo replay --topic orders --into-queue payments":                                                    {before: "evdemo publish --topic orders --count 3"},
+		"evdemo replay --topic orders --from 1h --filter 'data.amount > 5000' --into-queue payments":            {before: "evdemo publish --topic orders --count 3"},
+		"evdemo replay --topic orders --from 2026-01-02T15:04:05Z --to now --exec 'jq .order_id'":               {before: "evdemo publish --topic orders --count 3"},
+		"evdemo replay --topic orders --into-queue orders.email --checkpoint email-again":                       {before: "evdemo publish --topic orders --count 3"},
 		"evdemo replay --file examples/orders.jsonl --into-queue payments --speed 10x":                          {},
 
 		"evdemo schema list": {},
@@ -263,6 +263,7 @@ func newCopyist(t *testing.T, url string) *copyist {
 		},
 		names: strings.NewReplacer(
 			"--topic orders", "--topic "+prefix+"orders", "--queue payments", "--queue "+prefix+"payments",
+			"--into-queue payments", "--into-queue "+prefix+"payments", "orders.email", prefix+"orders.email",
 			"dlq show payments", "dlq show "+prefix+"payments", "dlq redrive payments", "dlq redrive "+prefix+"payments",
 			"dlq discard payments", "dlq discard "+prefix+"payments", "dlq export payments", "dlq export "+prefix+"payments",
 			"dlq list payments", "dlq list "+prefix+"payments", "payments-repaired", prefix+"repaired", "127.0.0.1:9090", "127.0.0.1:0",
@@ -293,7 +294,7 @@ func removeTopology(t *testing.T, url string, file []byte) {
 // rename gives the names in a line the prefix, also those that stand there by default.
 func (c *copyist) rename(line string) string {
 	if strings.HasPrefix(line, "evdemo publish") && !strings.Contains(line, "--topic") && !strings.Contains(line, "--queue") {
-		line += " --topic orders"
+		line = strings.Replace(line, "evdemo publish", "evdemo publish --topic orders", 1)
 	}
 	return c.names.Replace(line)
 }
