@@ -3,8 +3,6 @@ package cmd
 import (
 	"context"
 	"errors"
-	"log/slog"
-	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -114,13 +112,13 @@ func runListen(ctx context.Context, app *App, opts *listenOptions) error {
 		config.Queue = topology.GroupQueue(opts.topic, opts.group)
 	}
 	config.AcceptRaw = true // what is there is printed
-	f := &filtering{filter: matches, log: app.Logger(), printer: newPrinter(app, &opts.consumeOptions)}
+	f := &filtering{picker: picker{filter: matches, log: app.Logger()}, printer: newPrinter(app, &opts.consumeOptions)}
 	return opts.run(ctx, app, config, f.printer, f.handle)
 }
 
 // listenFrom reads the topic's log.
 func listenFrom(ctx context.Context, app *App, opts *listenOptions, matches *filter.Filter) error {
-	t := &tail{filter: matches, count: opts.count, idle: opts.idleTimeout}
+	t := &tail{picker: &picker{filter: matches, log: app.Logger()}, count: opts.count, idle: opts.idleTimeout}
 	var err error
 	if t.config, err = app.logConfig(opts.topic, "listen "+opts.name); err != nil {
 		return err
@@ -161,21 +159,13 @@ func (o *listenOptions) resources(s topology.Spec) topology.Resources {
 
 // filtering prints what a filter lets through.
 type filtering struct {
-	filter  *filter.Filter
+	picker
+
 	printer *printer
-	log     *slog.Logger
-	warn    sync.Once
 }
 
 func (f *filtering) handle(_ context.Context, d *worker.Delivery) error {
-	ok, err := f.filter.Match(d.Event, d.Headers)
-	if err != nil {
-		f.warn.Do(func() {
-			f.log.Warn("filter cannot be worked out for an event, which counts as filtered out; said once",
-				slog.String("id", d.Event.ID), slog.Any("error", err))
-		})
-	}
-	if !ok {
+	if !f.picks(d) {
 		return worker.ErrSkip
 	}
 	return f.printer.print(d)

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -82,7 +84,7 @@ func (a *App) logConfig(topic, name string) (worker.LogConfig, error) {
 // tail reads a log until it has had enough.
 type tail struct {
 	config worker.LogConfig
-	filter *filter.Filter
+	picker *picker
 	// count ends it after so many entries that were handled; 0: no limit. idle ends it when no entry has
 	// come for so long; 0: never.
 	count int
@@ -116,7 +118,7 @@ func (t *tail) run(ctx context.Context, handle func(*worker.Entry) error) error 
 		silence.Stop()
 		defer watch()
 		t.stats.Delivered++
-		if !matches(t.filter, e.Delivery) {
+		if !t.picker.picks(e.Delivery) {
 			t.stats.Skipped++
 			return nil
 		}
@@ -130,12 +132,21 @@ func (t *tail) run(ctx context.Context, handle func(*worker.Entry) error) error 
 	})
 }
 
-// matches counts an event for which the filter cannot be worked out as filtered out.
-func matches(f *filter.Filter, d *worker.Delivery) bool {
-	if f == nil {
-		return true
+// picker picks events by a filter. One for which it cannot be worked out is not picked.
+type picker struct {
+	filter *filter.Filter
+	log    *slog.Logger
+	warn   sync.Once
+}
+
+func (p *picker) picks(d *worker.Delivery) bool {
+	ok, err := p.filter.Match(d.Event, d.Headers)
+	if err != nil {
+		p.warn.Do(func() {
+			p.log.Warn("filter cannot be worked out for an event, which counts as filtered out; said once",
+				slog.String("id", d.Event.ID), slog.Any("error", err))
+		})
 	}
-	ok, err := f.Match(d.Event, d.Headers)
 	return ok && err == nil
 }
 

@@ -98,11 +98,11 @@ func (o *recordOptions) check() error {
 }
 
 func runRecord(ctx context.Context, app *App, opts *recordOptions) error {
-	t := &tail{count: opts.count, idle: opts.idleTimeout}
-	var err error
-	if t.filter, err = filter.Compile(opts.filter); err != nil {
+	matches, err := filter.Compile(opts.filter)
+	if err != nil {
 		return usageError(err)
 	}
+	t := &tail{picker: &picker{filter: matches, log: app.Logger()}, count: opts.count, idle: opts.idleTimeout}
 	if t.config, err = app.logConfig(opts.topic, "record"); err != nil {
 		return err
 	}
