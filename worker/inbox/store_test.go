@@ -26,7 +26,7 @@ func TestOpenRefuses(t *testing.T) {
 	require.NoError(t, os.WriteFile(text, []byte(strings.Repeat("no database\n", 500)), 0o600))
 	newer := filepath.Join(folder, "newer.db")
 	newerDB := independent(t, newer)
-	_, err := newerDB.ExecContext(t.Context(), `CREATE TABLE evdemo_inbox_schema (version INTEGER); INSERT INTO evdemo_inbox_schema VALUES (2)`)
+	_, err := newerDB.ExecContext(t.Context(), `CREATE TABLE evdemo_inbox_schema (version INTEGER); INSERT INTO evdemo_inbox_schema VALUES (3)`)
 	require.NoError(t, err)
 	cases := map[string]struct {
 		config inbox.Config
@@ -38,7 +38,7 @@ func TestOpenRefuses(t *testing.T) {
 		"a directory":   {inbox.Config{Path: folder}, []string{folder, "is a directory"}},
 		"a device":      {inbox.Config{Path: os.DevNull}, []string{"is no regular file"}},
 		"no database":   {inbox.Config{Path: text}, []string{text, "not an SQLite database"}},
-		"newer version": {inbox.Config{Path: newer}, []string{newer, "newer version of evdemo", "version 2"}},
+		"newer version": {inbox.Config{Path: newer}, []string{newer, "newer version of evdemo", "version 3"}},
 	}
 	for name, test := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -297,4 +297,30 @@ func TestLeaseOutlastsLongTransaction(t *testing.T) {
 	finish <- nil
 	assert.Equal(t, outcome{called: true}, await(t, held))
 	assert.Equal(t, outcome{called: false}, await(t, waiting))
+}
+
+// A file of version 1, which had no gates, gets what they need and keeps what it remembers.
+func TestOpenBringsAnOlderFileUp(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "inbox.db")
+	key := worker.Key{Consumer: "q", Source: "s", ID: "1"}
+	handle := func(context.Context) error { return nil }
+	store, err := inbox.Open(t.Context(), inbox.Config{Path: path})
+	require.NoError(t, err)
+	_, err = store.Once(t.Context(), key, handle)
+	require.NoError(t, err)
+	require.NoError(t, store.Close())
+	_, err = independent(t, path).ExecContext(t.Context(),
+		`DROP TABLE evdemo_inbox_marks; DROP TABLE evdemo_inbox_held; UPDATE evdemo_inbox_schema SET version = 1`)
+	require.NoError(t, err)
+
+	store, err = inbox.Open(t.Context(), inbox.Config{Path: path})
+	require.NoError(t, err)
+	defer store.Close()
+	called, err := store.Once(t.Context(), key, handle)
+	require.NoError(t, err)
+	assert.False(t, called, "it was handled before")
+	held, err := store.Hold(t.Context(), "g", worker.Held{Queue: "q", Source: "s", ID: "2", Parent: "1", Message: []byte("m")})
+	require.NoError(t, err)
+	assert.True(t, held)
 }
