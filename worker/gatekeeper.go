@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"math"
 	"strings"
 	"sync"
 	"time"
@@ -29,15 +28,17 @@ type gatekeeper struct {
 	gate *Gate
 
 	mu      sync.Mutex
-	ready   []Held         // to be sent on
-	sent    []Held         // confirmed, and to be forgotten
-	flying  sync.WaitGroup // on their way
-	wake    chan struct{}  // holds one
-	stopped chan struct{}  // closed when run has ended
+	ready   []Held            // to be sent on
+	sent    []Held            // confirmed, and to be forgotten
+	flying  sync.WaitGroup    // on their way
+	flights map[heldKey]int64 // their latest claims
+	stayed  int               // could not be sent on
+	wake    chan struct{}     // holds one
+	stopped chan struct{}     // closed when run has ended
 }
 
 func newGatekeeper(w *Worker) *gatekeeper {
-	return &gatekeeper{Worker: w, gate: w.config.Gate, wake: make(chan struct{}, 1), stopped: make(chan struct{})}
+	return &gatekeeper{Worker: w, gate: w.config.Gate, wake: make(chan struct{}, 1), stopped: make(chan struct{}), flights: map[heldKey]int64{}}
 }
 
 // hold holds an event back whose parent has not been handled. It may be acknowledged then.
@@ -114,15 +115,13 @@ func (k *gatekeeper) finish(ctx context.Context) {
 	if k.gate.Store.Durable() {
 		return
 	}
-	never := time.Now().Add(10 * 365 * 24 * time.Hour)
-	for before := math.MaxInt; ; {
-		left, err := k.gate.Store.Holding(ctx, k.gate.Group)
-		if err != nil || left == 0 || left >= before { // nothing goes any more
-			break
-		}
-		before = left
-		held, err := k.gate.Store.Claim(ctx, k.gate.Group, never, 0)
-		if err != nil {
+	k.mu.Lock()
+	k.stayed = 0
+	k.mu.Unlock()
+	began, never := time.Now(), time.Now().Add(10*365*24*time.Hour)
+	for { // what has been claimed since it began is not claimed again
+		held, err := k.gate.Store.Claim(ctx, k.gate.Group, never, time.Since(began))
+		if err != nil || len(held) == 0 {
 			break
 		}
 		for i := range held {
@@ -132,9 +131,8 @@ func (k *gatekeeper) finish(ctx context.Context) {
 		k.flying.Wait()
 		k.forget(ctx)
 	}
-	if lost, err := k.gate.Store.Holding(ctx, k.gate.Group); err != nil || lost > 0 {
-		k.config.Logger.Error("events that were held in memory could not be given back, and end with it",
-			slog.Int("events", lost), slog.Any("error", err))
+	if k.stayed > 0 {
+		k.config.Logger.Error("events that were held in memory could not be given back, and end with it", slog.Int("events", k.stayed))
 	}
 }
 
@@ -153,7 +151,9 @@ func (k *gatekeeper) sweep(ctx context.Context) {
 		if err != nil && ctx.Err() == nil {
 			k.config.Logger.Error("gate cannot be asked for what it holds", slog.Any("error", err))
 		}
-		if k.send(ctx, due); len(due) < GateBatch {
+		k.send(ctx, due)
+		k.forget(ctx)
+		if len(due) < GateBatch {
 			return
 		}
 	}
@@ -163,26 +163,54 @@ func (k *gatekeeper) sweep(ctx context.Context) {
 // another.
 func (k *gatekeeper) send(ctx context.Context, held []Held) {
 	for _, h := range held {
+		if !k.takeOff(h) {
+			continue
+		}
 		m, err := k.message(h)
 		if err == nil {
-			k.flying.Add(1)
-			if err = k.passer.send(ctx, m, func(r publisher.Result) { k.outcome(h, r) }); err != nil {
-				k.flying.Done()
-			}
+			err = k.passer.send(ctx, m, func(r publisher.Result) { k.outcome(h, r) })
 		}
-		if err != nil && ctx.Err() == nil {
+		if err != nil {
+			k.land(&h)
 			k.logStays(h, err)
 		}
 	}
 }
 
+// takeOff notes that an event is on its way. One that is so already, and was claimed again since that takes
+// long, is not sent a second time; it is forgotten by its latest claim.
+func (k *gatekeeper) takeOff(h Held) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	key := heldKey{h.Queue, h.Source, h.ID}
+	_, flying := k.flights[key]
+	k.flights[key] = h.Claim
+	if !flying {
+		k.flying.Add(1)
+	}
+	return !flying
+}
+
+// land notes that an event is no longer on its way.
+func (k *gatekeeper) land(h *Held) {
+	defer k.flying.Done()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	key := heldKey{h.Queue, h.Source, h.ID}
+	h.Claim = k.flights[key]
+	delete(k.flights, key)
+}
+
 // outcome is called with the outcome of a publish.
 func (k *gatekeeper) outcome(h Held, r publisher.Result) {
-	defer k.flying.Done()
 	if r.Outcome != publisher.Confirmed {
 		k.logStays(h, fmt.Errorf("%s: %w", r.Outcome, cmp.Or(r.Err, errPassing)))
+		k.land(&h)
 		return
 	}
+	k.flying.Add(1) // until it is among those to be forgotten
+	defer k.flying.Done()
+	k.land(&h)
 	k.mu.Lock()
 	k.sent = append(k.sent, h)
 	k.mu.Unlock()
@@ -211,6 +239,9 @@ func (k *gatekeeper) forget(ctx context.Context) {
 }
 
 func (k *gatekeeper) logStays(h Held, err error) {
+	k.mu.Lock()
+	k.stayed++
+	k.mu.Unlock()
 	k.config.Logger.Warn("a held event could not be sent on; it is held on",
 		slog.String("id", h.ID), slog.String("queue", h.Queue), slog.Any("error", err))
 }

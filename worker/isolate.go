@@ -40,7 +40,7 @@ func (sub *subscription) isolates() bool {
 // openUp handles suspects one at a time, and lets the broker send ahead once an event comes that is
 // none: it gives that event. False means that the subscription has ended.
 func (sub *subscription) openUp(ctx context.Context) (first *amqp.Delivery, ok bool) {
-	for sub.takeTicket(ctx) {
+	for sub.takeTicketAlone(ctx) {
 		m, ok := sub.receiveAlone(ctx)
 		if !ok {
 			sub.returnTicket()
@@ -72,6 +72,24 @@ func (sub *subscription) sendAhead(ctx context.Context) bool {
 		_ = sub.acks.requeue(m.DeliveryTag)
 	}
 	return true
+}
+
+// takeTicketAlone takes a ticket while this is the only loop. An event that has failed may have the last one.
+func (sub *subscription) takeTicketAlone(ctx context.Context) bool {
+	if sub.config.OrderedBy == nil || sub.tickets == nil {
+		return sub.takeTicket(ctx)
+	}
+	for {
+		select {
+		case <-sub.tickets:
+			return true
+		case due := <-sub.lanes.due:
+			sub.walk(due.lane, due.errand)
+			_ = sub.acks.flush()
+		case <-ctx.Done():
+			return false
+		}
+	}
 }
 
 // receiveAlone receives while this is the only loop. Where order is kept, the event before may have failed,

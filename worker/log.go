@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"io"
 	"log/slog"
 	"maps"
 	"time"
@@ -105,6 +106,8 @@ type Entry struct {
 	*Delivery
 	// Offset is its place in the log. Offsets grow; they need not be without gaps.
 	Offset int64
+
+	print uint64
 }
 
 // Time is when the event happened: its own time, or the message's where it has none. It is zero where
@@ -117,15 +120,18 @@ func (e *Entry) Time() time.Time {
 }
 
 // Fingerprint tells this entry from another one at the same offset, as in a log that was made anew.
-func (e *Entry) Fingerprint() string { return fingerprint(e.message) }
+func (e *Entry) Fingerprint() string { return fingerprintText(e.print) }
 
-func fingerprint(m *amqp.Delivery) string {
+// fingerprint is made before anybody can write to the message's body.
+func fingerprint(m *amqp.Delivery) uint64 {
 	hash := fnv.New64a()
-	_, _ = hash.Write([]byte(m.MessageId))
+	_, _ = io.WriteString(hash, m.MessageId)
 	_, _ = hash.Write([]byte{0})
 	_, _ = hash.Write(m.Body)
-	return fmt.Sprintf("%016x", hash.Sum64())
+	return hash.Sum64()
 }
+
+func fingerprintText(print uint64) string { return fmt.Sprintf("%016x", print) }
 
 // Message gives the entry as a message that goes where it went: the event with the message's own
 // headers, or the raw message where that would not be all of it, as for one that is no event.
@@ -155,7 +161,7 @@ func ReadLog(ctx context.Context, config LogConfig, handle func(context.Context,
 	if err != nil {
 		return fmt.Errorf("read log: %w", err)
 	}
-	r := &logReader{LogConfig: config, queue: topology.LogStream(config.Topic), next: -1}
+	r := &logReader{LogConfig: config, queue: topology.LogStream(config.Topic), next: -1, given: config.From.after != ""}
 	r.handle = func(e *Entry) error { return handle(ctx, e) }
 	first, err := session.DialWithin(ctx, r.session(), r.ConnectTimeout)
 	if err == nil {

@@ -16,6 +16,7 @@ import (
 var (
 	errLogEnd   = errors.New("the end of the log is reached")
 	errNoStream = errors.New("is no stream: its messages have no offsets")
+	errSilent   = errors.New("the broker does not send what the log holds")
 )
 
 // handleError is an error of the function that entries are handed to.
@@ -29,10 +30,11 @@ type logReader struct {
 	LogConfig
 	queue   string
 	handle  func(*Entry) error
-	settled bool           // From and the end no longer depend on the moment
-	end     int64          // the log's last offset when reading began; unless it is followed, the last to be read
-	next    int64          // the offset to go on with; -1 while none has been seen
-	last    *amqp.Delivery // the entry before next
+	settled bool   // From and the end no longer depend on the moment
+	end     int64  // the log's last offset when reading began; unless it is followed, the last to be read
+	next    int64  // the offset to go on with; -1 while none has been seen
+	last    uint64 // the fingerprint of the entry before next
+	given   bool   // the place to begin was known by its entry
 }
 
 // read reads over one session, with a new subscription each time the broker ends one. It returns nil at
@@ -58,7 +60,7 @@ func (r *logReader) read(ctx context.Context, s *session.Session) error {
 			return context.Cause(ctx)
 		case s.Err() != nil:
 			return s.Err()
-		case !begun && !errors.Is(err, errCancelled) && setupError(err) != nil:
+		case !begun && !errors.Is(err, errCancelled) && !errors.Is(err, errSilent) && setupError(err) != nil:
 			return explainNoLog(setupError(err))
 		case time.Since(began) > steady:
 			delays.Reset()
@@ -91,11 +93,22 @@ func (r *logReader) subscribe(ctx context.Context, s *session.Session) (*logTap,
 	from := r.From
 	if r.next >= 0 {
 		from = LogOffset(r.next)
+		from.after = fingerprintText(r.last)
+	}
+	if same, err := r.recognise(ctx, s, from); err != nil {
+		return nil, err
+	} else if !same {
+		if r.next < 0 && r.given || !r.Follow {
+			return nil, fmt.Errorf("%w: it was made anew, and offset %d is another event than it was", ErrBeyondLog, from.offset-1)
+		}
+		r.Logger.Warn("the log was made anew; reading it from its beginning", slog.String("log", r.queue))
+		r.next, from = -1, LogFirst()
+		r.From = from
 	}
 	if !r.Follow && (r.end < 0 || from.kind == logOffset && from.offset > r.end) {
 		return nil, errLogEnd
 	}
-	tap, err := r.open(ctx, s, from)
+	tap, err := openTap(s, r.queue, r.ConnectionName, from)
 	if err != nil {
 		return nil, err
 	}
@@ -107,35 +120,14 @@ func (r *logReader) subscribe(ctx context.Context, s *session.Session) (*logTap,
 	return tap, nil
 }
 
-// open starts a consumer. Where the entry before the place is known, it finds out first whether that is
-// still the one that was read: if it is not, the log was made anew.
-func (r *logReader) open(ctx context.Context, s *session.Session, from LogPosition) (*logTap, error) {
-	known := from.after
-	if r.last != nil {
-		known = fingerprint(r.last)
+// recognise tells whether the entry before a place is the one that is known of it: if it is not, the log was
+// made anew. Where the log has dropped that entry nothing speaks against it.
+func (r *logReader) recognise(ctx context.Context, s *session.Session, from LogPosition) (bool, error) {
+	if from.after == "" || from.offset == 0 {
+		return true, nil
 	}
-	if known == "" || from.offset == 0 {
-		return openTap(s, r.queue, r.ConnectionName, from)
-	}
-	same, err := r.recognise(ctx, s, from.offset-1, known)
-	switch {
-	case err != nil:
-		return nil, err
-	case same:
-		return openTap(s, r.queue, r.ConnectionName, from)
-	case r.last == nil || !r.Follow:
-		return nil, fmt.Errorf("%w: it was made anew, and offset %d is another event than it was", ErrBeyondLog, from.offset-1)
-	}
-	r.Logger.Warn("the log was made anew; reading it from its beginning", slog.String("log", r.queue))
-	r.next, r.last = 0, nil
-	return openTap(s, r.queue, r.ConnectionName, LogFirst())
-}
-
-// recognise tells whether the entry at an offset is the one with this fingerprint. Where the log has dropped
-// it, nothing speaks against that. A log that has not come so far has, in a moment, if it is a replica that is
-// behind.
-func (r *logReader) recognise(ctx context.Context, s *session.Session, offset int64, known string) (bool, error) {
-	tap, err := openTap(s, r.queue, r.ConnectionName+" again", LogOffset(offset))
+	before := from.offset - 1
+	tap, err := openTap(s, r.queue, r.ConnectionName+" again", LogOffset(before))
 	if err != nil {
 		return false, err
 	}
@@ -149,20 +141,25 @@ func (r *logReader) recognise(ctx context.Context, s *session.Session, offset in
 		if err != nil {
 			return false, err
 		}
-		return got > offset || got == offset && fingerprint(&m) == known, nil
+		return got > before || got == before && fingerprintText(fingerprint(&m)) == from.after, nil
 	case <-time.After(logSilence):
-		return false, nil
 	case <-ctx.Done():
 		return false, context.Cause(ctx)
 	}
+	end, _, err := logEnd(ctx, s, r.queue, r.ConnectionName)
+	if err == nil && end >= before {
+		err = errSilent
+	}
+	return false, err
 }
 
-// settle replaces what depends on the moment of asking, so that it is the same on the next connection.
+// settle replaces what depends on the moment of asking, so that it is the same on the next connection. While
+// nothing has been read up to an end, that is looked for anew.
 func (r *logReader) settle(ctx context.Context, s *session.Session) error {
-	if r.settled || r.Follow && r.From.kind == logFirst {
+	if r.settled && (r.Follow || r.next >= 0) || r.Follow && r.From.kind == logFirst {
 		return nil
 	}
-	end, err := logEnd(ctx, s, r.queue, r.ConnectionName)
+	end, print, err := logEnd(ctx, s, r.queue, r.ConnectionName)
 	if err != nil {
 		return err
 	}
@@ -170,7 +167,9 @@ func (r *logReader) settle(ctx context.Context, s *session.Session) error {
 	case logLast:
 		r.From = LogOffset(end)
 	case logNext:
-		r.From = LogOffset(end + 1)
+		if r.From = LogOffset(end + 1); end >= 0 {
+			r.From = LogAfter(end, fingerprintText(print))
+		}
 	default:
 	}
 	if r.From.kind == logOffset && r.From.offset > end+1 {
@@ -213,7 +212,7 @@ func (r *logReader) follow(ctx context.Context, s *session.Session, tap *logTap)
 			// Where the log ends before a moment, nothing comes that could tell. That it is not the
 			// broker which is slow shows when it answers for the end.
 			if first && !r.Follow && tap.from.kind == logTime {
-				_, err := logEnd(ctx, s, r.queue, r.ConnectionName)
+				_, _, err := logEnd(ctx, s, r.queue, r.ConnectionName)
 				return cmp.Or(err, errLogEnd)
 			}
 		case <-ctx.Done():
@@ -238,13 +237,13 @@ func (r *logReader) take(m *amqp.Delivery, offset int64) error {
 	if !r.Follow && offset > r.end {
 		return errLogEnd
 	}
-	e := &Entry{Delivery: decode(r.queue, m), Offset: offset}
+	e := &Entry{Delivery: decode(r.queue, m), Offset: offset, print: fingerprint(m)}
 	if r.within(e) {
 		if err := r.handle(e); err != nil {
 			return &handleError{err}
 		}
 	}
-	r.next, r.last = offset+1, m
+	r.next, r.last = offset+1, e.print
 	if !r.Follow && offset == r.end {
 		return errLogEnd
 	}
@@ -326,46 +325,48 @@ func (t *logTap) close() {
 	}
 }
 
-// logEnd is the offset of a log's newest entry, -1 for an empty log. Whatever was confirmed before the
+// logEnd is the offset of a log's newest entry with its fingerprint, -1 for an empty log. Whatever was confirmed before the
 // call is not after it.
-func logEnd(ctx context.Context, s *session.Session, queue, name string) (int64, error) {
+func logEnd(ctx context.Context, s *session.Session, queue, name string) (end int64, print uint64, err error) {
 	tap, err := openTap(s, queue, name+" end", LogLast())
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	defer tap.close()
-	end, began := int64(-1), time.Now()
+	end = -1
+	began := time.Now()
 	patience := time.NewTimer(logEmptyAfter)
 	defer patience.Stop()
 	for {
 		select {
 		case m, ok := <-tap.deliveries:
 			if !ok {
-				return 0, tap.why()
+				return 0, 0, tap.why()
 			}
 			if end, err = offsetOf(queue, &m); err != nil {
-				return 0, err
+				return 0, 0, err
 			}
+			print = fingerprint(&m)
 			if err := tap.done(m.DeliveryTag); err != nil {
-				return 0, err
+				return 0, 0, err
 			}
 			if time.Since(began) > logEmptyAfter { // there is always a newer one, and what there was has come
-				return end, nil
+				return end, print, nil
 			}
 			patience.Reset(logQuiet)
 		case <-patience.C:
 			if end >= 0 {
-				return end, nil
+				return end, print, nil
 			}
 			if empty, err := tap.empty(queue); err != nil || empty {
-				return -1, err
+				return -1, 0, err
 			}
 			if time.Since(began) > logProbeLimit {
-				return 0, fmt.Errorf("read %s: the broker sends nothing of what is there", queue)
+				return 0, 0, fmt.Errorf("read %s: %w", queue, errSilent)
 			}
 			patience.Reset(logQuiet)
 		case <-ctx.Done():
-			return 0, context.Cause(ctx)
+			return 0, 0, context.Cause(ctx)
 		}
 	}
 }

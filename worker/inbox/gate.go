@@ -42,7 +42,7 @@ func (s *Store) Mark(ctx context.Context, group, id string) (ready []worker.Held
 // only, so that is looked for once in a lease.
 func (s *Store) Claim(ctx context.Context, group string, moment time.Time, lease time.Duration) (due []worker.Held, err error) {
 	now := time.Now()
-	look := s.lookForStranded(group, now, lease)
+	look := s.lookAgain(group, now, lease)
 	err = s.writer.write(ctx, func(ctx context.Context, _ *sql.Tx) (err error) {
 		free := now.Add(-lease).UnixMilli()
 		due, err = heldBy(ctx, s.writer.do.overdue, now.UnixMilli(), group, free, moment.UnixMilli(), worker.GateBatch)
@@ -53,21 +53,26 @@ func (s *Store) Claim(ctx context.Context, group string, moment time.Time, lease
 		due = append(due, stranded...)
 		return err
 	})
+	if look && err == nil && len(due) < worker.GateBatch {
+		s.noteLook(group, now)
+	}
 	return due, err
 }
 
-// lookForStranded tells whether it is time to, and notes that it was done.
-func (s *Store) lookForStranded(group string, now time.Time, lease time.Duration) bool {
+// lookAgain tells whether it is time to look for what was left behind.
+func (s *Store) lookAgain(group string, now time.Time, lease time.Duration) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if now.Sub(s.looked[group]) < lease {
-		return false
-	}
+	return now.Sub(s.looked[group]) >= lease
+}
+
+func (s *Store) noteLook(group string, now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.looked == nil {
 		s.looked = map[string]time.Time{}
 	}
 	s.looked[group] = now
-	return true
 }
 
 // Forget implements worker.GateStore.
