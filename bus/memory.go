@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -47,10 +48,10 @@ type Memory struct {
 
 // topic is a topic with those who get its events.
 type topic struct {
-	order sync.Mutex // held while an event goes to everybody, so that all have the same order
-	mu    sync.Mutex // of what follows; never held while somebody waits
-	log   *history   // nil where the topology gives it none
-	boxes []*box     // of queues, groups and listeners
+	order chan struct{} // holds one while an event goes to everybody, so that all have the same order
+	mu    sync.Mutex    // of what follows; never held while somebody waits
+	log   *history      // nil where the topology gives it none
+	boxes []*box        // of queues, groups and listeners
 }
 
 // queue is a queue, or a group, with its policy.
@@ -96,7 +97,7 @@ func (m *Memory) topic(name string) *topic {
 	defer m.mu.Unlock()
 	t := m.topics[name]
 	if t == nil {
-		t = &topic{}
+		t = &topic{order: make(chan struct{}, 1)}
 		m.topics[name] = t
 	}
 	return t
@@ -130,14 +131,19 @@ func (m *Memory) feed(t *topic, name string) *queue {
 }
 
 // Publish implements [Publisher]. It waits while a queue or a group that is to have the event is full: where
-// ctx ends first the outcome is publisher.Unknown, since others may have it. A message that is no event
-// cannot be published.
+// ctx ends first the outcome is publisher.Unknown, since others may have it. So a handler that publishes to
+// what it works on itself may wait for itself. The event's data and extensions are shared with all
+// subscribers and must not be changed afterwards; headers are copied. A message that is no event cannot be
+// published.
 func (m *Memory) Publish(ctx context.Context, message publisher.Message) error {
 	if m.closed.Load() {
 		return publisher.ErrClosed
 	}
 	if err := check(&message); err != nil {
 		return fmt.Errorf("%w: event %s: %w", publisher.ErrInvalid, message.ID(), err)
+	}
+	if len(message.Headers) > 0 {
+		message.Headers = maps.Clone(message.Headers)
 	}
 	m.mu.RLock()
 	t, q := m.topics[message.To.Exchange], m.queues[message.To.RoutingKey]
@@ -178,8 +184,12 @@ func returned(m publisher.Message) error {
 
 // publish gives an event to everybody, and tells whether there is anybody.
 func (t *topic) publish(ctx context.Context, m *publisher.Message) (wanted bool, err error) {
-	t.order.Lock()
-	defer t.order.Unlock()
+	select {
+	case t.order <- struct{}{}:
+	case <-ctx.Done():
+		return false, ctx.Err()
+	}
+	defer func() { <-t.order }()
 	t.mu.Lock() // who joins now has the event from the log, or comes after it
 	if t.log != nil {
 		t.log.append(m)

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"net"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -231,11 +232,27 @@ func (a *App) brokerName() (string, error) {
 	var names []string
 	for _, address := range broker.URLs {
 		if u, err := url.Parse(address); err == nil {
-			names = append(names, u.Host+"/"+strings.TrimPrefix(u.EscapedPath(), "/"))
+			names = append(names, brokerAddress(u))
 		}
 	}
 	slices.Sort(names)
 	return strings.Join(slices.Compact(names), ", "), nil
+}
+
+// brokerAddress writes an address as others that mean the same.
+func brokerAddress(u *url.URL) string {
+	host, port := strings.ToLower(u.Hostname()), u.Port()
+	if host == "localhost" {
+		host = "127.0.0.1"
+	}
+	switch {
+	case port != "":
+	case u.Scheme == "amqps":
+		port = "5671"
+	default:
+		port = "5672"
+	}
+	return net.JoinHostPort(host, port) + "/" + strings.Trim(u.Path, "/")
 }
 
 func (o *replayOptions) destination() publisher.Destination {

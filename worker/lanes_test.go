@@ -326,30 +326,39 @@ func consumeAll(b *testing.B, url, q string, config worker.Config) {
 	deleteAll(b, url, resources)
 }
 
-// An event that was never answered is handled alone, and comes to its end there, however often it fails.
+// An event that was never answered is handled alone, and comes to its end there, however often it fails,
+// also where it is the last that may be handled.
 func TestASuspectIsTriedAgainInItsPlace(t *testing.T) {
 	t.Parallel()
-	url := brokertest.URL(t)
-	q, _ := queue(t, url)
-	sequences(t, url, q, 1, 3)
-	ch := channel(t, url)
-	require.NoError(t, ch.Qos(1, 0, false))
-	for range 6 { // so often that it is suspect
-		m, ok, err := ch.Get(q, false)
-		require.NoError(t, err)
-		require.True(t, ok)
-		require.NoError(t, m.Nack(false, true))
+	for limit, want := range map[int][]string{
+		3: {"0/1", "0/2", "0/3", "1/1", "2/1"},
+		1: {"0/1", "0/2", "0/3"},
+	} {
+		t.Run(fmt.Sprint(limit), func(t *testing.T) {
+			t.Parallel()
+			url := brokertest.URL(t)
+			q, _ := queue(t, url)
+			sequences(t, url, q, 1, 3)
+			ch := channel(t, url)
+			require.NoError(t, ch.Qos(1, 0, false))
+			for range 6 { // so often that it is suspect
+				m, ok, err := ch.Get(q, false)
+				require.NoError(t, err)
+				require.True(t, ok)
+				require.NoError(t, m.Nack(false, true))
+			}
+			var attempts []string
+			w := start(t, worker.Config{
+				URLs: []string{url}, Queue: q, Concurrency: 4, OrderedBy: bySubject, Limit: limit, Retry: []time.Duration{10 * time.Millisecond},
+			}, func(_ context.Context, d *worker.Delivery) error {
+				attempts = append(attempts, fmt.Sprint(string(d.Event.Data), "/", d.Attempt))
+				if len(attempts) < 3 {
+					return errors.New("on purpose")
+				}
+				return nil
+			})
+			require.NoError(t, w.wait())
+			assert.Equal(t, want, attempts)
+		})
 	}
-	var attempts []string
-	w := start(t, worker.Config{
-		URLs: []string{url}, Queue: q, Concurrency: 4, OrderedBy: bySubject, Limit: 3, Retry: []time.Duration{10 * time.Millisecond},
-	}, func(_ context.Context, d *worker.Delivery) error {
-		attempts = append(attempts, fmt.Sprint(string(d.Event.Data), "/", d.Attempt))
-		if len(attempts) < 3 {
-			return errors.New("on purpose")
-		}
-		return nil
-	})
-	require.NoError(t, w.wait())
-	assert.Equal(t, []string{"0/1", "0/2", "0/3", "1/1", "2/1"}, attempts)
 }

@@ -352,6 +352,10 @@ func TestReadLogAfterAnEntry(t *testing.T) {
 		}))
 		config.From, config.To = worker.LogAfter(last.Offset, last.Fingerprint()), worker.LogPosition{}
 		assert.Equal(t, numbers(5, 10), readLog(t, config))
+		config.From = worker.LogAfter(last.Offset, "another entry")
+		config.To = worker.LogOffset(last.Offset + 1) // its end is there before anything is read
+		require.ErrorIs(t, worker.ReadLog(t.Context(), config, func(context.Context, *worker.Entry) error { return assert.AnError }), worker.ErrBeyondLog)
+		config.From, config.To = worker.LogAfter(last.Offset, last.Fingerprint()), worker.LogPosition{}
 		config.Topic = other
 		err := worker.ReadLog(t.Context(), config, func(context.Context, *worker.Entry) error { return assert.AnError })
 		require.ErrorIs(t, err, worker.ErrBeyondLog)

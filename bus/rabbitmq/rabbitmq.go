@@ -160,13 +160,41 @@ func (b *Bus) listenFrom(ctx context.Context, topic string, options bus.Options,
 	}
 	handle = worker.Recover()(handle)
 	return worker.ReadLog(ctx, config, func(ctx context.Context, e *worker.Entry) error {
-		handling, cancel := context.WithCancel(context.WithoutCancel(ctx))
-		defer cancel()
-		defer context.AfterFunc(ctx, func() { time.AfterFunc(drain, cancel) })()
-		if err := handle(handling, e.Delivery); err != nil && config.Logger != nil {
+		err := within(ctx, drain, func(ctx context.Context) error { return handle(ctx, e.Delivery) })
+		if errors.Is(err, worker.ErrDrainTimeout) {
+			return err
+		}
+		if err != nil && config.Logger != nil {
 			config.Logger.Warn("handler failed; a listener has one attempt at an event",
 				slog.String("id", e.Event.ID), slog.String("topic", topic), slog.Any("error", err))
 		}
 		return nil
 	})
+}
+
+// within calls handle. Once ctx has ended that has so long left, and a moment more once its own context has
+// ended.
+func within(ctx context.Context, drain time.Duration, handle func(context.Context) error) error {
+	const moment = 100 * time.Millisecond
+	handling, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- handle(handling) }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+	}
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(drain):
+	}
+	cancel()
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(moment):
+		return worker.ErrDrainTimeout
+	}
 }

@@ -80,6 +80,10 @@ func (c *Checkpoint) load() error {
 	if err := json.Unmarshal(content, &c.state); err != nil || c.state.From == "" || c.state.Next < -1 {
 		return fmt.Errorf("%s is damaged; remove it to begin again", c.path)
 	}
+	if c.state.Next < 0 { // nothing has gone by it yet
+		c.state = want
+		return nil
+	}
 	if c.state.From != want.From || c.state.To != want.To {
 		return fmt.Errorf("%w: from %s %s; choose another name, or remove %s", ErrOther, c.state.From, c.state.To, c.path)
 	}

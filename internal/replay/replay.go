@@ -104,6 +104,7 @@ type run struct {
 	waiting int           // items without an outcome
 	idle    chan struct{} // holds a token whenever waiting becomes 0
 	broken  bool          // an item has failed, or the checkpoint: no more are to be sent
+	unsaved error         // why the checkpoint could not be saved
 	halt    chan struct{} // closed then
 }
 
@@ -131,6 +132,9 @@ func (c Config) Run(ctx context.Context) (Report, error) {
 	defer r.mu.Unlock()
 	r.report.Unknown, r.report.Next = int64(r.waiting), r.prefix.next
 	r.waiting = -1 // what comes now is not counted
+	if err == nil {
+		err = r.unsaved
+	}
 	return r.report, err
 }
 
@@ -272,8 +276,9 @@ func (r *run) keepSaving(ctx context.Context) (stop func() error) {
 				saved <- r.save()
 				return
 			case <-ticker.C:
-				if r.save() != nil { // it is tried once more at the end, and told
+				if err := r.save(); err != nil { // it is tried once more at the end
 					r.mu.Lock()
+					r.unsaved = err
 					r.stop()
 					r.mu.Unlock()
 				}

@@ -179,6 +179,13 @@ func TestCheckpoint(t *testing.T) {
 	assert.Equal(t, replay.Place{Next: 7, Mark: "m"}, c.Place())
 	require.NoError(t, c.Close())
 
+	fresh, err := open("typo", "topic orders", "into queue typo")
+	require.NoError(t, err)
+	require.NoError(t, fresh.Close())
+	fresh, err = open("typo", "topic orders", "into queue q")
+	require.NoError(t, err, "nothing has gone by it yet")
+	require.NoError(t, fresh.Close())
+
 	_, err = open("again", "topic orders", "into queue other")
 	require.ErrorIs(t, err, replay.ErrOther)
 	require.ErrorContains(t, err, "from topic orders into queue q")
