@@ -131,7 +131,7 @@ func fingerprint(m *amqp.Delivery) uint64 {
 	return hash.Sum64()
 }
 
-func fingerprintText(print uint64) string { return fmt.Sprintf("%016x", print) }
+func fingerprintText(sum uint64) string { return fmt.Sprintf("%016x", sum) }
 
 // Message gives the entry as a message that goes where it went: the event with the message's own
 // headers, or the raw message where that would not be all of it, as for one that is no event.

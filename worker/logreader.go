@@ -159,7 +159,7 @@ func (r *logReader) settle(ctx context.Context, s *session.Session) error {
 	if r.settled && (r.Follow || r.next >= 0) || r.Follow && r.From.kind == logFirst {
 		return nil
 	}
-	end, print, err := logEnd(ctx, s, r.queue, r.ConnectionName)
+	end, sum, err := logEnd(ctx, s, r.queue, r.ConnectionName)
 	if err != nil {
 		return err
 	}
@@ -168,7 +168,7 @@ func (r *logReader) settle(ctx context.Context, s *session.Session) error {
 		r.From = LogOffset(end)
 	case logNext:
 		if r.From = LogOffset(end + 1); end >= 0 {
-			r.From = LogAfter(end, fingerprintText(print))
+			r.From = LogAfter(end, fingerprintText(sum))
 		}
 	default:
 	}
@@ -327,7 +327,7 @@ func (t *logTap) close() {
 
 // logEnd is the offset of a log's newest entry with its fingerprint, -1 for an empty log. Whatever was confirmed before the
 // call is not after it.
-func logEnd(ctx context.Context, s *session.Session, queue, name string) (end int64, print uint64, err error) {
+func logEnd(ctx context.Context, s *session.Session, queue, name string) (end int64, sum uint64, err error) {
 	tap, err := openTap(s, queue, name+" end", LogLast())
 	if err != nil {
 		return 0, 0, err
@@ -346,17 +346,17 @@ func logEnd(ctx context.Context, s *session.Session, queue, name string) (end in
 			if end, err = offsetOf(queue, &m); err != nil {
 				return 0, 0, err
 			}
-			print = fingerprint(&m)
+			sum = fingerprint(&m)
 			if err := tap.done(m.DeliveryTag); err != nil {
 				return 0, 0, err
 			}
 			if time.Since(began) > logEmptyAfter { // there is always a newer one, and what there was has come
-				return end, print, nil
+				return end, sum, nil
 			}
 			patience.Reset(logQuiet)
 		case <-patience.C:
 			if end >= 0 {
-				return end, print, nil
+				return end, sum, nil
 			}
 			if empty, err := tap.empty(queue); err != nil || empty {
 				return -1, 0, err
