@@ -53,7 +53,7 @@ func runReplay(ctx context.Context, app *App, opts *replayOptions) (err error) {
 	defer closeTarget()
 	config.Target = target
 	bar := app.progress(-1, "replayed")
-	config.Failed, config.Sent = replayOutcomes(app, bar)
+	config.Failed, config.Sent = opts.outcomes(app, bar)
 	began := time.Now()
 	report, err := config.Run(ctx)
 	if bar != nil {
@@ -62,11 +62,19 @@ func runReplay(ctx context.Context, app *App, opts *replayOptions) (err error) {
 	return opts.report(app, replayReport{Report: report, Dropped: gaps}, time.Since(began), err)
 }
 
-// replayOutcomes names what did not get through.
-func replayOutcomes(app *App, bar *progressbar.ProgressBar) (failed func(*replay.Item, error), sent func(*replay.Item)) {
-	named := 0
+// outcomes names what did not get through. Where the first of that ends the replay, what fails behind it was
+// under way, and a few are enough.
+func (o *replayOptions) outcomes(app *App, bar *progressbar.ProgressBar) (failed func(*replay.Item, error), sent func(*replay.Item)) {
+	const few = 5
+	named, most := 0, namedAtMost
+	if !o.skipFailed {
+		most = few
+	}
 	failed = func(item *replay.Item, err error) {
-		if named++; named <= namedAtMost {
+		if named++; named == most+1 {
+			fmt.Fprintln(app.Err, "more events did not get through; they are counted")
+		}
+		if named <= most {
 			fmt.Fprintf(app.Err, "not replayed: event %s (%s): %v\n", printable(item.Event.ID, widestText), printable(item.Event.Type, widestText), err)
 		}
 	}
