@@ -26,6 +26,9 @@ type DedupStore interface {
 // is the queue, so that workers on one queue share what they know where they share a store. A message
 // that is no event is handled each time: nothing says that its id is its own.
 //
+// A store that fails before the handler is called, as on a full disk, is no event's fault: the worker asks it
+// again for as long as it takes, and counts no attempt.
+//
 // What is promised depends on the store and the handler. Where the handler's effect is part of the
 // store's transaction, the effect and the record of it commit together, and each event has its
 // effect exactly once. Otherwise one attempt is under way at a time and what is done is remembered;
@@ -37,11 +40,25 @@ func Dedup(store DedupStore) Middleware {
 				return next(ctx, d)
 			}
 			key := Key{Consumer: d.Queue, Source: d.Event.Source, ID: d.Event.ID}
-			called, err := store.Once(ctx, key, func(ctx context.Context) error { return next(ctx, d) })
-			if err == nil && !called {
+			begun := false
+			called, err := store.Once(ctx, key, func(ctx context.Context) error {
+				begun = true
+				return next(ctx, d)
+			})
+			switch {
+			case err == nil && !called:
 				return ErrDuplicate
+			case err != nil && !begun && ctx.Err() == nil:
+				return &storeError{err}
+			default:
+				return err
 			}
-			return err
 		}
 	}
 }
+
+// storeError is the fault of a store, before a handler was called.
+type storeError struct{ err error }
+
+func (e *storeError) Error() string { return e.err.Error() }
+func (e *storeError) Unwrap() error { return e.err }

@@ -418,7 +418,7 @@ func (sub *subscription) handle(ctx context.Context, d *Delivery) (again *attemp
 	if d.Foreign != nil && !sub.config.AcceptRaw {
 		err = fmt.Errorf("message is no event: %w", d.Foreign)
 	} else {
-		err = sub.call(sub.handling, d) //nolint:contextcheck // handlers go on when the worker is told to stop
+		err = sub.callHandler(ctx, d)
 	}
 	if sub.keeper != nil && (err == nil || errors.Is(err, ErrSkip) || errors.Is(err, ErrDuplicate)) {
 		err = cmp.Or(sub.mark(ctx, d), err)
@@ -426,6 +426,27 @@ func (sub *subscription) handle(ctx context.Context, d *Delivery) (again *attemp
 	again = sub.settle(ctx, d, err)
 	sub.touch()
 	return again
+}
+
+// callHandler calls the handler, again where a store failed before it had begun.
+func (sub *subscription) callHandler(ctx context.Context, d *Delivery) error {
+	err := sub.call(sub.handling, d) //nolint:contextcheck // handlers go on when the worker is told to stop
+	fault, ok := errors.AsType[*storeError](err)
+	if !ok {
+		return err
+	}
+	first := true
+	stopped := sub.insist(ctx, func(context.Context) error {
+		if !first {
+			err = sub.call(sub.handling, d) //nolint:contextcheck // as above
+			fault, ok = errors.AsType[*storeError](err)
+		}
+		if first = false; ok {
+			return fault
+		}
+		return nil
+	})
+	return cmp.Or(stopped, err)
 }
 
 // hold asks the gate, if there is one, whether an event has to wait.
@@ -445,15 +466,15 @@ func (sub *subscription) mark(ctx context.Context, d *Delivery) error {
 	return sub.insist(ctx, func(ctx context.Context) error { return sub.keeper.mark(ctx, d) })
 }
 
-// insist asks a gate's store for as long as it takes: that it fails, as on a full disk, is no event's fault.
-// When the worker stops meanwhile the event is given back.
+// insist asks a store for as long as it takes: that it fails, as on a full disk, is no event's fault. When the
+// worker stops meanwhile the event is given back.
 func (sub *subscription) insist(ctx context.Context, ask func(context.Context) error) error {
 	for wait := passPause; ; wait = min(2*wait, longestPause) {
 		err := ask(context.WithoutCancel(ctx))
 		if err == nil {
 			return nil
 		}
-		sub.config.Logger.Error("gate's store fails; asking it again", slog.Duration("in", wait), slog.Any("error", err))
+		sub.config.Logger.Error("store fails; asking it again", slog.Duration("in", wait), slog.Any("error", err))
 		if !pause(ctx, wait) {
 			return ErrRequeue
 		}
