@@ -77,7 +77,7 @@ func run(ctx context.Context, c config) (missed bool, err error) {
 		{"dedup", "work --dedup FILE, 32 at a time, against inserting the key in a transaction each", 1, b.remembering},
 		{"order", "work --ordered-by with a single key, eight at a time, against the same without order", 0.6, b.ordering},
 		{"log", "listen --from first, against a bare loop that reads the stream", 0.8, b.reading},
-		{"bus", "the bus in memory with four groups, against four channels", 0.25, b.fanningOut},
+		{"bus", "the bus in memory with four groups, against four channels", 0.2, b.fanningOut},
 		{"schema", "checking sample orders, against decoding their data", 0.1, b.checking},
 	} {
 		if !c.measures(m.what) {
