@@ -112,13 +112,13 @@ func runListen(ctx context.Context, app *App, opts *listenOptions) error {
 		config.Queue = topology.GroupQueue(opts.topic, opts.group)
 	}
 	config.AcceptRaw = true // what is there is printed
-	f := &filtering{picker: picker{filter: matches, log: app.Logger()}, printer: newPrinter(app, &opts.consumeOptions)}
+	f := &filtering{picker: filter.NewPicker(matches, app.Logger()), printer: newPrinter(app, &opts.consumeOptions)}
 	return opts.run(ctx, app, config, f.printer, f.handle)
 }
 
 // listenFrom reads the topic's log.
 func listenFrom(ctx context.Context, app *App, opts *listenOptions, matches *filter.Filter) error {
-	t := &tail{picker: &picker{filter: matches, log: app.Logger()}, count: opts.count, idle: opts.idleTimeout}
+	t := &tail{picker: filter.NewPicker(matches, app.Logger()), count: opts.count, idle: opts.idleTimeout}
 	var err error
 	if t.config, err = app.logConfig(opts.topic, "listen "+opts.name); err != nil {
 		return err
@@ -159,13 +159,12 @@ func (o *listenOptions) resources(s topology.Spec) topology.Resources {
 
 // filtering prints what a filter lets through.
 type filtering struct {
-	picker
-
+	picker  *filter.Picker
 	printer *printer
 }
 
 func (f *filtering) handle(_ context.Context, d *worker.Delivery) error {
-	if !f.picks(d) {
+	if !f.picker.Picks(d.Event, d.Headers) {
 		return worker.ErrSkip
 	}
 	return f.printer.print(d)

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -21,7 +19,6 @@ type spanOptions struct {
 	from, to string
 
 	start, end worker.LogPosition // from them
-	until      bool               // there is an end
 }
 
 func (o *spanOptions) addFromFlag(flags *pflag.FlagSet, text string) {
@@ -41,7 +38,6 @@ func (o *spanOptions) check() error {
 			return fmt.Errorf("--from: %w", err)
 		}
 	}
-	o.until = o.to != ""
 	switch o.to {
 	case "", "now":
 		return nil
@@ -84,7 +80,7 @@ func (a *App) logConfig(topic, name string) (worker.LogConfig, error) {
 // tail reads a log until it has had enough.
 type tail struct {
 	config worker.LogConfig
-	picker *picker
+	picker *filter.Picker
 	// count ends it after so many entries that were handled; 0: no limit. idle ends it when no entry has
 	// come for so long; 0: never.
 	count int
@@ -118,7 +114,7 @@ func (t *tail) run(ctx context.Context, handle func(*worker.Entry) error) error 
 		silence.Stop()
 		defer watch()
 		t.stats.Delivered++
-		if !t.picker.picks(e.Delivery) {
+		if !t.picker.Picks(e.Event, e.Headers) {
 			t.stats.Skipped++
 			return nil
 		}
@@ -130,24 +126,6 @@ func (t *tail) run(ctx context.Context, handle func(*worker.Entry) error) error 
 		}
 		return nil
 	})
-}
-
-// picker picks events by a filter. One for which it cannot be worked out is not picked.
-type picker struct {
-	filter *filter.Filter
-	log    *slog.Logger
-	warn   sync.Once
-}
-
-func (p *picker) picks(d *worker.Delivery) bool {
-	ok, err := p.filter.Match(d.Event, d.Headers)
-	if err != nil {
-		p.warn.Do(func() {
-			p.log.Warn("filter cannot be worked out for an event, which counts as filtered out; said once",
-				slog.String("id", d.Event.ID), slog.Any("error", err))
-		})
-	}
-	return ok && err == nil
 }
 
 // explainLog gives what cannot be read its exit code.

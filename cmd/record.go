@@ -102,7 +102,7 @@ func runRecord(ctx context.Context, app *App, opts *recordOptions) error {
 	if err != nil {
 		return usageError(err)
 	}
-	t := &tail{picker: &picker{filter: matches, log: app.Logger()}, count: opts.count, idle: opts.idleTimeout}
+	t := &tail{picker: filter.NewPicker(matches, app.Logger()), count: opts.count, idle: opts.idleTimeout}
 	if t.config, err = app.logConfig(opts.topic, "record"); err != nil {
 		return err
 	}
@@ -113,7 +113,7 @@ func runRecord(ctx context.Context, app *App, opts *recordOptions) error {
 		}
 		t.config.Declare = spec.TopicResources(opts.topic)
 	}
-	t.config.From, t.config.To, t.config.Follow = opts.start, opts.end, !opts.until
+	t.config.From, t.config.To, t.config.Follow = opts.start, opts.end, opts.to == ""
 	var line []byte
 	err = t.run(ctx, func(e *worker.Entry) error {
 		line, err = writeEntry(app.Out, line, e)

@@ -7,7 +7,6 @@ import (
 	"maps"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -95,9 +94,9 @@ func (o *readOptions) check() error {
 		if at <= 0 {
 			return fmt.Errorf("--schema-version %.60q: want TYPE=N, such as order.created=2", text)
 		}
-		n, err := strconv.Atoi(text[at+1:])
-		if err != nil || n < 1 {
-			return fmt.Errorf("--schema-version %.60q: want a version from 1 up", text)
+		n, err := parseVersion(text[at+1:])
+		if err != nil {
+			return fmt.Errorf("--schema-version %.60q: %w", text, err)
 		}
 		if before, twice := o.wanted[text[:at]]; twice && before != n {
 			return fmt.Errorf("--schema-version names two versions of %.60q", text[:at])

@@ -268,10 +268,7 @@ func (k *gatekeeper) orphan(h Held, headers map[string]any) {
 		headers[headerFirstFailure] = now
 	}
 	headers[headerLastFailure] = now
-	headers[headerReason] = string(ReasonOrphan)
-	headers[headerError] = clean(k.orphanError(h).Error(), maxErrorBytes)
-	headers[headerQueue] = h.Queue
-	headers[headerWorker] = k.config.Name
+	giveUp(headers, ReasonOrphan, k.orphanError(h), h.Queue, k.config.Name)
 }
 
 func (k *gatekeeper) orphanError(h Held) error {

@@ -76,16 +76,15 @@ func (sub *subscription) sendAhead(ctx context.Context) bool {
 
 // takeTicketAlone takes a ticket while this is the only loop. An event that has failed may have the last one.
 func (sub *subscription) takeTicketAlone(ctx context.Context) bool {
-	if sub.config.OrderedBy == nil || sub.tickets == nil {
-		return sub.takeTicket(ctx)
+	if sub.tickets == nil {
+		return true
 	}
 	for {
 		select {
 		case <-sub.tickets:
 			return true
 		case due := <-sub.lanes.due:
-			sub.walk(due.lane, due.errand)
-			_ = sub.acks.flush()
+			sub.goOnAlone(due)
 		case <-ctx.Done():
 			return false
 		}
@@ -95,18 +94,19 @@ func (sub *subscription) takeTicketAlone(ctx context.Context) bool {
 // receiveAlone receives while this is the only loop. Where order is kept, the event before may have failed,
 // and its next attempt is this loop's too: nothing else comes before it is settled.
 func (sub *subscription) receiveAlone(ctx context.Context) (m amqp.Delivery, ok bool) {
-	if sub.config.OrderedBy == nil {
-		return sub.receive(ctx)
-	}
 	for ctx.Err() == nil {
 		select {
 		case m, ok = <-sub.intake.Load().deliveries:
 			return m, ok
 		case due := <-sub.lanes.due:
-			sub.walk(due.lane, due.errand)
-			_ = sub.acks.flush() // or the next one would not come
+			sub.goOnAlone(due)
 		case <-ctx.Done():
 		}
 	}
 	return m, false
+}
+
+func (sub *subscription) goOnAlone(due resumed) {
+	sub.walk(due.lane, due.errand)
+	_ = sub.acks.flush() // or the next one would not come
 }

@@ -325,8 +325,8 @@ func (t *logTap) close() {
 	}
 }
 
-// logEnd is the offset of a log's newest entry with its fingerprint, -1 for an empty log. Whatever was confirmed before the
-// call is not after it.
+// logEnd is the offset of a log's newest entry with its fingerprint, -1 for an empty log. Whatever was
+// confirmed before the call is not after it.
 func logEnd(ctx context.Context, s *session.Session, queue, name string) (end int64, sum uint64, err error) {
 	tap, err := openTap(s, queue, name+" end", LogLast())
 	if err != nil {
@@ -334,6 +334,7 @@ func logEnd(ctx context.Context, s *session.Session, queue, name string) (end in
 	}
 	defer tap.close()
 	end = -1
+	var newest amqp.Delivery
 	began := time.Now()
 	patience := time.NewTimer(logEmptyAfter)
 	defer patience.Stop()
@@ -346,17 +347,17 @@ func logEnd(ctx context.Context, s *session.Session, queue, name string) (end in
 			if end, err = offsetOf(queue, &m); err != nil {
 				return 0, 0, err
 			}
-			sum = fingerprint(&m)
+			newest = m
 			if err := tap.done(m.DeliveryTag); err != nil {
 				return 0, 0, err
 			}
 			if time.Since(began) > logEmptyAfter { // there is always a newer one, and what there was has come
-				return end, sum, nil
+				return end, fingerprint(&newest), nil
 			}
 			patience.Reset(logQuiet)
 		case <-patience.C:
 			if end >= 0 {
-				return end, sum, nil
+				return end, fingerprint(&newest), nil
 			}
 			if empty, err := tap.empty(queue); err != nil || empty {
 				return -1, 0, err

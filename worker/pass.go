@@ -238,16 +238,21 @@ func (d *Delivery) failedHeaders(v verdict, err error, worker string) map[string
 	if v.reason == "" {
 		return headers
 	}
-	headers[headerReason] = string(v.reason)
-	headers[headerError] = clean(err.Error(), maxErrorBytes)
-	headers[headerQueue] = d.Queue
-	headers[headerWorker] = worker
+	giveUp(headers, v.reason, err, d.Queue, worker)
 	if command, ok := errors.AsType[*CommandError](err); ok {
 		headers[headerExitCode] = int64(command.ExitCode)
 		stderr := command.Stderr[max(0, len(command.Stderr)-maxStderrBytes):]
 		headers[headerStderr] = clean(string(stderr), maxStderrBytes)
 	}
 	return headers
+}
+
+// giveUp adds to headers why an event of a queue is dead-lettered, and by whom.
+func giveUp(headers map[string]any, reason Reason, err error, queue, worker string) {
+	headers[headerReason] = string(reason)
+	headers[headerError] = clean(err.Error(), maxErrorBytes)
+	headers[headerQueue] = queue
+	headers[headerWorker] = worker
 }
 
 // origin are the message's headers without the history of its failures, and with the place that it

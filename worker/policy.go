@@ -22,25 +22,37 @@ type Policy struct {
 // Decide judges an event by its latest attempt and the error that this ended with: it is tried again after a
 // wait, or dead-lettered for a reason. Waits are spread over the second half of each delay.
 func (p Policy) Decide(attempt int, err error) (wait time.Duration, reason Reason) {
-	if permanent, ok := errors.AsType[*permanentError](err); ok {
-		return 0, permanent.reason
+	delay, asked, reason := p.judge(attempt, err)
+	switch {
+	case reason != "":
+		return 0, reason
+	case asked:
+		return max(delay, time.Millisecond), ""
 	}
-	if attempt >= p.MaxAttempts || len(p.Retry) == 0 {
-		return 0, exhausted(err)
-	}
-	if after, ok := errors.AsType[*retryAfterError](err); ok {
-		return max(after.delay, time.Millisecond), ""
-	}
-	delay := p.Retry[min(attempt, len(p.Retry))-1]
 	return delay - rand.N(max(delay/2, 1)), "" //nolint:gosec // it spreads, and guards nothing
 }
 
-// policy decides what becomes of events that have failed.
+// judge gives the delay before the next attempt, and whether the error itself asked for it; or the reason for
+// which there is none.
+func (p Policy) judge(attempt int, err error) (delay time.Duration, asked bool, reason Reason) {
+	if permanent, ok := errors.AsType[*permanentError](err); ok {
+		return 0, false, permanent.reason
+	}
+	if attempt >= p.MaxAttempts || len(p.Retry) == 0 {
+		return 0, false, exhausted(err)
+	}
+	if after, ok := errors.AsType[*retryAfterError](err); ok {
+		return after.delay, true, ""
+	}
+	return p.Retry[min(attempt, len(p.Retry))-1], false, ""
+}
+
+// policy is a Policy on RabbitMQ, where events wait in the tiers of their queue.
 type policy struct {
-	queue       string
-	schedule    []time.Duration
-	maxAttempts int
-	tiers       []*tier // by delay, the shortest first
+	Policy
+
+	queue string
+	tiers []*tier // by delay, the shortest first
 }
 
 // tier is a queue in which events wait, at most for its delay.
@@ -51,7 +63,7 @@ type tier struct {
 }
 
 func newPolicy(queue string, schedule []time.Duration, maxAttempts int) *policy {
-	p := &policy{queue: queue, schedule: schedule, maxAttempts: maxAttempts}
+	p := &policy{Policy: Policy{schedule, maxAttempts}, queue: queue}
 	for _, delay := range slices.Compact(slices.Sorted(slices.Values(schedule))) {
 		p.tiers = append(p.tiers, &tier{queue: topology.RetryTier(queue, delay), delay: delay})
 	}
@@ -78,16 +90,13 @@ func (v verdict) until(now time.Time) time.Duration {
 
 // decide judges an event by its latest attempt and the error that this ended with.
 func (p *policy) decide(attempt int, err error, now time.Time) verdict {
-	if permanent, ok := errors.AsType[*permanentError](err); ok {
-		return p.deadLetter(permanent.reason)
+	delay, asked, reason := p.judge(attempt, err)
+	switch {
+	case reason != "":
+		return p.deadLetter(reason)
+	case asked:
+		return p.waitAtLeast(delay, now)
 	}
-	if attempt >= p.maxAttempts || len(p.schedule) == 0 {
-		return p.deadLetter(exhausted(err))
-	}
-	if after, ok := errors.AsType[*retryAfterError](err); ok {
-		return p.waitAtLeast(after.delay, now)
-	}
-	delay := p.schedule[min(attempt, len(p.schedule))-1]
 	tier := p.tiers[slices.IndexFunc(p.tiers, func(t *tier) bool { return t.delay == delay })]
 	return verdict{queue: tier.queue, wait: tier.next(now, delay)}
 }

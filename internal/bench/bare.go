@@ -149,7 +149,7 @@ func (b *bare) working(ctx context.Context) (p pair, err error) {
 	if _, err := b.publish(queue, b.config.events); err != nil {
 		return p, err
 	}
-	if p.bare, err = b.consume(queue, b.config.events); err != nil {
+	if p.bare, err = b.consume(queue, b.config.events, nil); err != nil {
 		return p, err
 	}
 	if _, err := b.publish(queue, b.config.events); err != nil {
@@ -165,7 +165,7 @@ func (b *bare) working(ctx context.Context) (p pair, err error) {
 }
 
 // consume is the bare loop: acknowledge every hundredth delivery with multiple.
-func (b *bare) consume(queue string, events int) (perSecond float64, err error) {
+func (b *bare) consume(queue string, events int, arguments amqp.Table) (perSecond float64, err error) {
 	conn, err := amqp.Dial(b.config.url)
 	if err != nil {
 		return 0, err
@@ -179,7 +179,7 @@ func (b *bare) consume(queue string, events int) (perSecond float64, err error) 
 		return 0, err
 	}
 	began := time.Now()
-	deliveries, err := ch.Consume(queue, "", false, false, false, false, nil)
+	deliveries, err := ch.Consume(queue, "", false, false, false, false, arguments)
 	if err != nil {
 		return 0, err
 	}

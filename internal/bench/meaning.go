@@ -174,42 +174,10 @@ func (b *bare) reading(ctx context.Context) (p pair, err error) {
 	if _, err := b.publish(stream, b.config.events); err != nil {
 		return p, err
 	}
-	if p.bare, err = b.readStream(stream); err != nil {
+	if p.bare, err = b.consume(stream, b.config.events, amqp.Table{"x-stream-offset": "first"}); err != nil {
 		return p, err
 	}
 	report, _, err := b.evdemo(ctx, "listen", "--topic", topic, "--no-declare", "--from", "first", "--count", fmt.Sprint(b.config.events))
 	p.ours = perSecond(report)
 	return p, errors.Join(err, ch.Close())
-}
-
-func (b *bare) readStream(stream string) (perSecond float64, err error) {
-	conn, err := amqp.Dial(b.config.url)
-	if err != nil {
-		return 0, err
-	}
-	defer func() { err = errors.Join(err, conn.Close()) }()
-	ch, err := conn.Channel()
-	if err != nil {
-		return 0, err
-	}
-	if err := ch.Qos(b.config.window, 0, false); err != nil {
-		return 0, err
-	}
-	began := time.Now()
-	deliveries, err := ch.Consume(stream, "", false, false, false, false, amqp.Table{"x-stream-offset": "first"})
-	if err != nil {
-		return 0, err
-	}
-	for n := 1; n <= b.config.events; n++ {
-		d, ok := <-deliveries
-		if !ok {
-			return 0, errors.New("consumer ended")
-		}
-		if n%100 == 0 {
-			if err := d.Ack(true); err != nil {
-				return 0, err
-			}
-		}
-	}
-	return float64(b.config.events) / time.Since(began).Seconds(), nil
 }

@@ -96,7 +96,8 @@ var errFailed = errors.New("an event did not get through")
 // run is one replay under way.
 type run struct {
 	Config
-	pace *pace
+	picker *filter.Picker
+	pace   *pace
 
 	mu      sync.Mutex
 	report  Report
@@ -112,7 +113,7 @@ type run struct {
 // was sent. The error is that of the source, of the target or of the checkpoint; what failed is in the
 // report.
 func (c Config) Run(ctx context.Context) (Report, error) {
-	r := &run{Config: c, pace: newPace(c.Speed), idle: make(chan struct{}, 1), halt: make(chan struct{})}
+	r := &run{Config: c, picker: filter.NewPicker(c.Filter, c.Logger), pace: newPace(c.Speed), idle: make(chan struct{}, 1), halt: make(chan struct{})}
 	from := Place{Next: -1}
 	if c.Checkpoint != nil {
 		from = c.Checkpoint.Place()
@@ -140,7 +141,7 @@ func (c Config) Run(ctx context.Context) (Report, error) {
 
 // item sends one item, in its time.
 func (r *run) item(ctx context.Context, item *Item) error {
-	matches := r.matches(item)
+	matches := r.picker.Picks(item.Event, item.Headers)
 	if matches && !r.pace.wait(ctx, r.halt, item.At) && ctx.Err() != nil {
 		return ctx.Err() // it was not read, as far as the account goes
 	}
@@ -167,18 +168,6 @@ func (r *run) item(ctx context.Context, item *Item) error {
 		return fmt.Errorf("replay event %s: %w", item.Event.ID, err)
 	}
 	return nil
-}
-
-func (r *run) matches(item *Item) bool {
-	if r.Filter == nil {
-		return true
-	}
-	ok, err := r.Filter.Match(item.Event, item.Headers)
-	if err != nil { // counts as filtered out, as everywhere
-		r.Logger.Warn("filter cannot be worked out for an event, which counts as filtered out",
-			slog.String("id", item.Event.ID), slog.Any("error", err))
-	}
-	return ok
 }
 
 // takeBack undoes the count of an item that the target did not take.
