@@ -1,0 +1,157 @@
+package eventstore
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// ErrNotEmpty is wrapped by [Store.Backup] where the target has something in it already.
+var ErrNotEmpty = errors.New("the target of a backup must not have anything in it yet")
+
+// Backup copies the store, as it is at one moment while others go on writing, and tells how many events the copy has. The
+// copy is a store again, of equal positions, versions and times, with the readers' checkpoints.
+//
+// target is the path of an SQLite file that does not exist yet, or the URL of a PostgreSQL database without events. A
+// file appears once it is whole and durable. From file to file everything in it is copied, the application's tables
+// too; otherwise the log and the checkpoints are, and the rest can be made again from them.
+func (s *Store) Backup(ctx context.Context, target string) (events int64, err error) {
+	if isPostgres(target) {
+		return s.copyTo(ctx, target)
+	}
+	if _, err := os.Lstat(target); !errors.Is(err, fs.ErrNotExist) {
+		if err == nil {
+			err = fmt.Errorf("%s: %w", target, ErrNotEmpty)
+		}
+		return 0, err
+	}
+	folder, err := os.MkdirTemp(filepath.Dir(target), ".evdemo-backup-")
+	if err != nil {
+		return 0, err
+	}
+	defer os.RemoveAll(folder)
+	unfinished := filepath.Join(folder, "copy.db")
+	if _, sqlite := s.database.(*sqliteDB); sqlite {
+		_, err = s.database.reads().ExecContext(ctx, `VACUUM INTO $1`, unfinished)
+		err = s.database.explain(err)
+	} else {
+		_, err = s.copyTo(ctx, unfinished)
+	}
+	if err != nil {
+		return 0, err
+	}
+	if events, err = settle(ctx, unfinished); err != nil {
+		return 0, err
+	}
+	if err := os.Link(unfinished, target); err != nil { // unlike a rename it replaces nothing
+		return 0, err
+	}
+	return events, syncFile(filepath.Dir(target))
+}
+
+// settle looks into a copy, and makes it durable and a single file.
+func settle(ctx context.Context, path string) (events int64, err error) {
+	copied, err := Open(ctx, Config{DB: path, Existing: true})
+	if err != nil {
+		return 0, err
+	}
+	events, err = copied.Head(ctx)
+	if err := errors.Join(err, copied.Close()); err != nil {
+		return 0, err
+	}
+	return events, syncFile(path)
+}
+
+func syncFile(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}
+
+// copyTo copies the log and the checkpoints into an empty store.
+func (s *Store) copyTo(ctx context.Context, target string) (events int64, err error) {
+	to, err := Open(ctx, Config{DB: target, RetryFor: s.config.RetryFor})
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, to.Close()) }()
+	// The checkpoints first: none is beyond what the log has after that.
+	checkpoints, err := s.allCheckpoints(ctx)
+	if err != nil {
+		return 0, err
+	}
+	end, err := s.Head(ctx)
+	if err != nil {
+		return 0, err
+	}
+	err = to.transact(ctx, func(tx *sql.Tx) error {
+		there, err := to.database.lock(ctx, txRunner{tx})
+		if err == nil && there.position > 0 {
+			err = ErrNotEmpty
+		}
+		if err != nil {
+			return err
+		}
+		last, err := s.copyLog(ctx, tx, end)
+		if err != nil {
+			return err
+		}
+		for name, c := range checkpoints {
+			if _, err := tx.ExecContext(ctx, `INSERT INTO evdemo_store_checkpoints VALUES ($1, $2, $3)`, name, c.Version, c.Position); err != nil {
+				return err
+			}
+		}
+		return to.database.save(ctx, txRunner{tx}, last)
+	})
+	return end, to.database.explain(err)
+}
+
+// copyLog copies the events up to a position, each to its place.
+func (s *Store) copyLog(ctx context.Context, tx *sql.Tx, end int64) (last head, err error) {
+	to := txRunner{tx}
+	for last.position < end {
+		r := reading{store: s, low: last.position, high: end, size: fullPage}
+		err := retry(ctx, s.database, s.config.RetryFor, func() error {
+			_, err := r.next(ctx)
+			return err
+		})
+		if err != nil {
+			return last, err
+		}
+		if len(r.page) == 0 || r.page[0].position != last.position+1 {
+			return last, &DamagedError{Position: last.position + 1, Err: errMissing}
+		}
+		for i := range r.page {
+			p := &r.page[i]
+			if _, err := to.insert(ctx, p.position, p.stream, p.version, p.recordedAt, &p.row); err != nil {
+				return last, err
+			}
+			last = head{position: p.position, recordedAt: p.recordedAt}
+		}
+	}
+	return last, nil
+}
+
+func (s *Store) allCheckpoints(ctx context.Context) (map[string]Checkpoint, error) {
+	rows, err := s.database.reads().QueryContext(ctx, `SELECT name, version, position FROM evdemo_store_checkpoints`)
+	if err != nil {
+		return nil, s.database.explain(err)
+	}
+	defer rows.Close()
+	all := map[string]Checkpoint{}
+	for rows.Next() {
+		var name string
+		var c Checkpoint
+		if err := rows.Scan(&name, &c.Version, &c.Position); err != nil {
+			return nil, err
+		}
+		all[name] = c
+	}
+	return all, rows.Err()
+}

@@ -1,0 +1,241 @@
+package eventstore
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// DefaultLease is how long the active process may be silent before another takes over.
+const DefaultLease = 10 * time.Second
+
+const (
+	minLease = 20 * time.Millisecond
+	// maxLook is how long a lease that was released may wait for its next holder.
+	maxLook = 250 * time.Millisecond
+)
+
+// Lease is held by the active one of several processes that could all do the same work. Nobody's clock is trusted:
+// others take over when the holder's row has not changed for the whole lease by their own clock, and the holder
+// stops some time before that by its own.
+type Lease struct {
+	store    *Store
+	name     string
+	owner    string
+	duration time.Duration
+
+	mu      sync.Mutex
+	renewed time.Time // when the last renewal that succeeded began
+}
+
+// Lead waits until this process is the active one under a name and runs fn, whose ctx ends when that is over: with
+// cause [ErrLeaseLost] where the lease could not be renewed in time. Then Lead waits for its turn again. What fn
+// returns otherwise ends Lead, which releases the lease: the next process begins within a quarter of a second.
+//
+// A process that is stopped for longer than the lease, by a debugger or a swap, may for a moment go on beside its
+// successor. [Lease.Save] is what it cannot do then.
+func (s *Store) Lead(ctx context.Context, name string, lease time.Duration, fn func(context.Context, *Lease) error) error {
+	orDefault(&lease, DefaultLease)
+	if lease < minLease {
+		return fmt.Errorf("lease %s: %s is too short, the least is %s", name, lease, minLease)
+	}
+	l := &Lease{store: s, name: name, owner: uuid.NewString(), duration: lease}
+	for {
+		if err := l.acquire(ctx); err != nil {
+			return fmt.Errorf("wait for the lease %s: %w", name, err)
+		}
+		if lost, err := l.hold(ctx, fn); !lost {
+			return err
+		}
+		s.config.Logger.Warn("event store: lease lost to another process, or not renewed in time", "name", name)
+	}
+}
+
+// hold runs fn while it renews the lease, and releases that. Lost tells that fn ended because it was lost.
+func (l *Lease) hold(ctx context.Context, fn func(context.Context, *Lease) error) (lost bool, err error) {
+	defer l.release(ctx) // after a panic too
+	working, stop := context.WithCancelCause(ctx)
+	var renewer sync.WaitGroup
+	renewer.Go(func() { l.renew(working, stop) })
+	defer renewer.Wait()
+	defer stop(nil)
+	err = fn(working, l)
+	lost = errors.Is(err, ErrLeaseLost) || err != nil && errors.Is(context.Cause(working), ErrLeaseLost)
+	return lost && ctx.Err() == nil, err
+}
+
+// renew renews the lease until ctx ends, or stops whoever works under it.
+func (l *Lease) renew(ctx context.Context, stop context.CancelCauseFunc) {
+	tick := time.NewTicker(l.duration / 4)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		deadline := l.lastRenewed().Add(l.duration * 3 / 4)
+		attempt, cancel := context.WithDeadline(ctx, deadline)
+		err := l.store.transact(attempt, func(tx *sql.Tx) error { return l.renewIn(attempt, tx) })
+		cancel()
+		switch {
+		case err == nil, ctx.Err() != nil:
+		case errors.Is(err, ErrLeaseLost), !time.Now().Before(deadline):
+			stop(ErrLeaseLost)
+			return
+		}
+	}
+}
+
+func (l *Lease) lastRenewed() time.Time {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.renewed
+}
+
+func (l *Lease) noteRenewed(began time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.renewed = began
+}
+
+// renewIn renews the lease in a transaction, which keeps every other process from taking it until it has ended.
+func (l *Lease) renewIn(ctx context.Context, tx *sql.Tx) error {
+	began := time.Now()
+	const renew = `UPDATE evdemo_store_leases SET renewed = renewed + 1 WHERE name = $1 AND owner = $2`
+	ours, err := inserted(tx.ExecContext(ctx, renew, l.name, l.owner))
+	if err != nil {
+		return err
+	}
+	if !ours {
+		return fmt.Errorf("lease %s: %w", l.name, ErrLeaseLost)
+	}
+	l.noteRenewed(began)
+	return nil
+}
+
+// acquire waits for the lease.
+func (l *Lease) acquire(ctx context.Context) error {
+	pause := min(l.duration/4, maxLook)
+	var seen int64
+	var holder string
+	var silent time.Duration
+	for looked := time.Now(); ; {
+		began := time.Now()
+		var now leaseRow
+		err := retry(ctx, l.store.database, l.store.config.RetryFor, func() (err error) {
+			now, err = l.look(ctx)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		// A pause of this process is no silence of the other's.
+		silent += min(time.Since(looked), 2*pause)
+		looked = time.Now()
+		if now.owner != holder || now.renewed != seen {
+			holder, seen, silent = now.owner, now.renewed, 0
+		}
+		if now.owner == "" || silent >= l.duration {
+			if ours, err := l.take(ctx, now); err != nil || ours {
+				l.noteRenewed(began)
+				return err
+			}
+			continue
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// leaseRow is a lease as the table has it. Without an owner it is free.
+type leaseRow struct {
+	owner   string
+	renewed int64
+}
+
+func (l *Lease) look(ctx context.Context) (now leaseRow, err error) {
+	const query = `SELECT owner, renewed FROM evdemo_store_leases WHERE name = $1`
+	err = l.store.database.reads().QueryRowContext(ctx, query, l.name).Scan(&now.owner, &now.renewed)
+	if errors.Is(err, sql.ErrNoRows) {
+		return leaseRow{}, nil
+	}
+	return now, err
+}
+
+// take takes the lease, unless it has changed since it was looked at.
+func (l *Lease) take(ctx context.Context, was leaseRow) (ours bool, err error) {
+	const take = `INSERT INTO evdemo_store_leases VALUES ($1, $2, 1)
+		ON CONFLICT (name) DO UPDATE SET owner = $2, renewed = evdemo_store_leases.renewed + 1
+		WHERE evdemo_store_leases.owner = $3 AND evdemo_store_leases.renewed = $4`
+	err = l.store.transactAgain(ctx, func(tx *sql.Tx) (err error) {
+		ours, err = inserted(tx.ExecContext(ctx, take, l.name, l.owner, was.owner, was.renewed))
+		return err
+	})
+	return ours && err == nil, err
+}
+
+// release gives the lease up. Where that fails it runs out.
+func (l *Lease) release(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	_ = l.store.transact(ctx, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, `UPDATE evdemo_store_leases SET owner = '' WHERE name = $1 AND owner = $2`, l.name, l.owner)
+		return err
+	})
+}
+
+// Checkpoint says how far a reader has come.
+type Checkpoint struct {
+	// Version is that of the reader's work: another one begins anew.
+	Version int
+	// Position is that of the last event that is done with.
+	Position int64
+}
+
+// Checkpoint gives the checkpoint of a name, the zero Checkpoint where there is none.
+func (s *Store) Checkpoint(ctx context.Context, name string) (c Checkpoint, err error) {
+	err = retry(ctx, s.database, s.config.RetryFor, func() (err error) {
+		c, err = checkpointIn(ctx, s.database.reads(), name)
+		return err
+	})
+	return c, err
+}
+
+// checkpointIn reads a checkpoint, with a transaction or without.
+func checkpointIn(ctx context.Context, in interface {
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+}, name string,
+) (c Checkpoint, err error) {
+	const query = `SELECT version, position FROM evdemo_store_checkpoints WHERE name = $1`
+	err = in.QueryRowContext(ctx, query, name).Scan(&c.Version, &c.Position)
+	if errors.Is(err, sql.ErrNoRows) {
+		return Checkpoint{}, nil
+	}
+	return c, err
+}
+
+// Save saves the checkpoint of the lease's name in a transaction of [Store.DB], together with what else that does. Where
+// the lease is another's meanwhile the error wraps [ErrLeaseLost], and the transaction must be rolled back.
+func (l *Lease) Save(ctx context.Context, tx *sql.Tx, c Checkpoint) error {
+	if err := l.renewIn(ctx, tx); err != nil {
+		return err
+	}
+	const save = `INSERT INTO evdemo_store_checkpoints VALUES ($1, $2, $3)
+		ON CONFLICT (name) DO UPDATE SET version = $2, position = $3`
+	_, err := tx.ExecContext(ctx, save, l.name, c.Version, c.Position)
+	return err
+}
+
+// SaveNow saves the checkpoint in a transaction of its own.
+func (l *Lease) SaveNow(ctx context.Context, c Checkpoint) error {
+	return l.store.transactAgain(ctx, func(tx *sql.Tx) error { return l.Save(ctx, tx, c) })
+}

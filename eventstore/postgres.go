@@ -1,0 +1,358 @@
+package eventstore
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/pressly/goose/v3"
+)
+
+// What PostgreSQL reports by its SQLSTATE (https://www.postgresql.org/docs/current/errcodes-appendix.html), and what
+// evdemo_store_append raises.
+const (
+	pgStreamVersion   = "EV001"
+	pgUniqueViolation = "23505"
+	pgInvalidCatalog  = "3D000"
+	pgTooManyConns    = "53300"
+	pgDiskFull        = "53100"
+	pgNoPrivilege     = "42501"
+	pgSerialization   = "40001"
+	pgDeadlock        = "40P01"
+	pgAdminShutdown   = "57P01"
+	pgCrashShutdown   = "57P02"
+	pgCannotConnect   = "57P03"
+)
+
+// Statements that are PostgreSQL's own.
+const (
+	lockPostgres statement = `SELECT position, greatest(recorded_at, floor(extract(epoch FROM clock_timestamp()) * 1000000)::bigint)
+		FROM evdemo_store_head FOR UPDATE`
+	savePostgres   statement = `UPDATE evdemo_store_head SET position = $1, recorded_at = $2`
+	notifyPostgres statement = `SELECT pg_notify('evdemo_store', '')`
+	appendPostgres           = `SELECT first, recorded, heads FROM evdemo_store_append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)`
+
+	// advisoryLock is held by whoever makes or changes the tables.
+	advisoryLock = 0x6576_6465_6d6f
+)
+
+// postgresDB is a store in a PostgreSQL database: a pool of connections, and one that appends alone, so that appends
+// never wait for those who hold the others.
+type postgresDB struct {
+	pool   *pgxpool.Pool
+	db     *sql.DB
+	config *pgx.ConnConfig
+	writer *pgx.Conn // the writer's goroutine's; nil until it is needed
+}
+
+func openPostgres(ctx context.Context, config Config) (*postgresDB, error) {
+	poolConfig, err := pgxpool.ParseConfig(config.DB)
+	if err != nil {
+		return nil, errors.New("not a URL for PostgreSQL: write postgres://user@host:5432/database") // err may show a password
+	}
+	params := poolConfig.ConnConfig.RuntimeParams
+	if params["application_name"] == "" {
+		params["application_name"] = "evdemo"
+	}
+	if config.Unsynced {
+		params["synchronous_commit"] = "off"
+	}
+	poolConfig.MaxConns = int32(min(config.MaxConns, 1000)) //nolint:gosec // it fits
+	d := &postgresDB{config: poolConfig.ConnConfig.Copy()}
+	if d.pool, err = pgxpool.NewWithConfig(ctx, poolConfig); err != nil {
+		return nil, err
+	}
+	d.db = stdlib.OpenDBFromPool(d.pool)
+	if err := retry(ctx, d, config.RetryFor, func() error { return d.prepare(ctx, config.Existing) }); err != nil {
+		_ = d.close() //nolint:contextcheck // it has a limit of its own
+		return nil, err
+	}
+	return d, nil
+}
+
+// prepare makes the tables, one program at a time.
+func (d *postgresDB) prepare(ctx context.Context, existing bool) error {
+	if existing {
+		var there bool
+		if err := d.pool.QueryRow(ctx, `SELECT to_regclass('evdemo_store_events') IS NOT NULL`).Scan(&there); err != nil {
+			return err
+		}
+		if !there {
+			return fmt.Errorf("%w in that database", ErrNoStore)
+		}
+	}
+	conn, err := pgx.ConnectConfig(ctx, d.config) // its end is the end of the lock
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
+	if _, err := conn.Exec(ctx, `SELECT pg_advisory_lock($1)`, int64(advisoryLock)); err != nil {
+		return err
+	}
+	return migrate(ctx, goose.DialectPostgres, d.db, "migrations/postgres")
+}
+
+func (d *postgresDB) appendGroup(ctx context.Context, group []*appending) (begun bool, err error) {
+	if d.writer == nil {
+		if d.writer, err = pgx.ConnectConfig(ctx, d.config); err != nil {
+			return false, err
+		}
+	}
+	if g, ok := gather(group); ok {
+		err = g.append(ctx, d.writer)
+		if err == nil {
+			g.answer(group)
+			return true, nil
+		}
+		begun = !pgconn.SafeToRetry(err) && d.transient(err)
+	}
+	if err == nil || isSQLState(err, pgStreamVersion, pgUniqueViolation) {
+		begun, err = d.appendOneByOne(ctx, group)
+	}
+	if err != nil && d.writer.IsClosed() {
+		d.writer = nil
+	}
+	return begun, err
+}
+
+// appendOneByOne is for a group some of whose appends may fail, or have been made before.
+func (d *postgresDB) appendOneByOne(ctx context.Context, group []*appending) (begun bool, err error) {
+	tx, err := d.writer.Begin(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer func() { _ = tx.Rollback(ctx) }() // nothing, once committed
+	if err := appendAll(ctx, d, pgxRunner{tx}, group); err != nil {
+		return false, err
+	}
+	err = tx.Commit(ctx)
+	return err != nil && !pgconn.SafeToRetry(err), err
+}
+
+func (d *postgresDB) lock(ctx context.Context, q runner) (h head, err error) {
+	err = q.row(ctx, lockPostgres).Scan(&h.position, &h.recordedAt)
+	return h, err
+}
+
+func (d *postgresDB) save(ctx context.Context, q runner, h head) error {
+	if err := q.exec(ctx, savePostgres, h.position, h.recordedAt); err != nil {
+		return err
+	}
+	return q.exec(ctx, notifyPostgres)
+}
+
+// gathered is a group as the arguments of evdemo_store_append.
+type gathered struct {
+	streams []string
+	bases   []int64 // the version that each stream must have, -1 where any will do
+	counts  []int64 // how many events each gets
+	index   map[string]int32
+
+	of    []int32 // each event's stream, counted from 1
+	place []int64 // and its place among that stream's events
+
+	ids, sources, types, subjects, times, contentTypes, dataSchemas, correlations, extensions []string
+
+	data [][]byte
+
+	first, recorded int64
+	heads           []int64
+}
+
+// gather puts a group together. It cannot where appends of the same group contradict each other, or have no
+// events.
+func gather(group []*appending) (g *gathered, ok bool) {
+	g = &gathered{index: map[string]int32{}}
+	for _, a := range group {
+		for i := range a.writes {
+			if len(a.writes[i].rows) == 0 || !g.add(&a.writes[i]) {
+				return nil, false
+			}
+		}
+	}
+	return g, len(g.ids) > 0
+}
+
+func (g *gathered) add(w *write) bool {
+	i, known := g.index[w.stream]
+	if !known {
+		i = int32(len(g.streams)) //nolint:gosec // groups are small
+		g.index[w.stream] = i
+		g.streams, g.bases, g.counts = append(g.streams, w.stream), append(g.bases, -1), append(g.counts, 0)
+	}
+	if expected := w.expect.version(); expected >= 0 {
+		base := expected - g.counts[i]
+		if base < 0 || g.bases[i] >= 0 && g.bases[i] != base {
+			return false
+		}
+		g.bases[i] = base
+	}
+	for j := range w.rows {
+		r := &w.rows[j]
+		g.counts[i]++
+		g.of, g.place = append(g.of, i+1), append(g.place, g.counts[i])
+		g.ids, g.sources, g.types = append(g.ids, r.id), append(g.sources, r.source), append(g.types, r.kind)
+		g.subjects, g.times = append(g.subjects, r.subject), append(g.times, r.time)
+		g.contentTypes, g.dataSchemas = append(g.contentTypes, r.contentType), append(g.dataSchemas, r.dataSchema)
+		g.correlations, g.extensions = append(g.correlations, r.correlation), append(g.extensions, r.extensions)
+		data := r.data
+		if len(data) == 0 {
+			data = nil
+		}
+		g.data = append(g.data, data)
+	}
+	return true
+}
+
+// append appends all in a transaction of its own.
+func (g *gathered) append(ctx context.Context, conn *pgx.Conn) error {
+	return conn.QueryRow(ctx, appendPostgres, g.streams, g.bases, g.of, g.place, g.ids, g.sources, g.types, g.subjects, g.times,
+		g.contentTypes, g.dataSchemas, g.correlations, g.extensions, g.data).Scan(&g.first, &g.recorded, &g.heads)
+}
+
+// answer tells each append where its events are.
+func (g *gathered) answer(group []*appending) {
+	position := g.first
+	versions := g.heads
+	for _, a := range group {
+		a.err = nil
+		a.out = Appended{Added: a.events, RecordedAt: micros(g.recorded), Positions: make([]int64, 0, a.events), Versions: make([]int64, 0, len(a.writes))}
+		for i := range a.writes {
+			w := &a.writes[i]
+			of := g.index[w.stream]
+			for range w.rows {
+				position++
+				versions[of]++
+				a.out.Positions = append(a.out.Positions, position)
+			}
+			a.out.Versions = append(a.out.Versions, versions[of])
+		}
+	}
+}
+
+func (d *postgresDB) reads() *sql.DB  { return d.db }
+func (d *postgresDB) writes() *sql.DB { return d.db }
+
+// listen has a connection of its own, and another whenever that is lost. What was missed meanwhile is looked for
+// at once, and by the followers' polls.
+func (d *postgresDB) listen(ctx context.Context, changed func()) {
+	pauses := backoff.NewExponentialBackOff()
+	pauses.MaxInterval = 5 * time.Second
+	for ctx.Err() == nil {
+		if d.listenOnce(ctx, changed) {
+			pauses.Reset()
+		}
+		select {
+		case <-time.After(pauses.NextBackOff()):
+		case <-ctx.Done():
+		}
+	}
+}
+
+func (d *postgresDB) listenOnce(ctx context.Context, changed func()) (heard bool) {
+	conn, err := pgx.ConnectConfig(ctx, d.config)
+	if err != nil {
+		return false
+	}
+	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
+	if _, err := conn.Exec(ctx, `LISTEN evdemo_store`); err != nil {
+		return false
+	}
+	for {
+		changed()
+		if _, err := conn.WaitForNotification(ctx); err != nil {
+			return true
+		}
+	}
+}
+
+// check implements database: the row that gives positions away must agree with the log.
+func (d *postgresDB) check(ctx context.Context, found func(string)) error {
+	var next, last int64
+	const query = `SELECT position, (SELECT coalesce(max(position), 0) FROM evdemo_store_events) FROM evdemo_store_head`
+	err := d.pool.QueryRow(ctx, query).Scan(&next, &last)
+	if err == nil && next != last {
+		found(fmt.Sprintf("the last event is at position %d and should be at %d: events are missing at the end, or were put there", last, next))
+	}
+	return err
+}
+
+func (d *postgresDB) close() error {
+	if d.writer != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		_ = d.writer.Close(ctx)
+	}
+	err := d.db.Close()
+	d.pool.Close()
+	return err
+}
+
+// transient implements database: the server is away, or has chosen this transaction to end a deadlock.
+func (d *postgresDB) transient(err error) bool {
+	if err == nil || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return false
+	}
+	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return strings.HasPrefix(pgErr.Code, "08") || isSQLState(err, pgAdminShutdown, pgCrashShutdown, pgCannotConnect,
+			pgTooManyConns, pgSerialization, pgDeadlock)
+	}
+	_, network := errors.AsType[net.Error](err)
+	return network || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) ||
+		pgconn.SafeToRetry(err) || strings.Contains(err.Error(), "conn closed")
+}
+
+func (d *postgresDB) explain(err error) error {
+	_, connecting := errors.AsType[*pgconn.ConnectError](err)
+	switch {
+	case err == nil:
+		return nil
+	case isSQLState(err, "28P01", "28000"):
+		return fmt.Errorf("%w: the server refuses the login: %w", ErrUnavailable, err)
+	case isSQLState(err, pgInvalidCatalog):
+		return fmt.Errorf("%w: the server has no such database: %w", ErrUnavailable, err)
+	case isSQLState(err, pgDiskFull):
+		return fmt.Errorf("the server's disk is full, and nothing of this was written: %w", err)
+	case isSQLState(err, pgNoPrivilege):
+		return fmt.Errorf("the user may not do this: %w", err)
+	case connecting && !errors.Is(err, ErrUnavailable):
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	default:
+		return closedOr(err)
+	}
+}
+
+// isSQLState tells whether an error is the server's, with one of these codes.
+func isSQLState(err error, codes ...string) bool {
+	pgErr, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && slices.Contains(codes, pgErr.Code)
+}
+
+// withoutPassword is a URL without its password, and without parameters that may be one.
+func withoutPassword(db string) string {
+	u, err := url.Parse(db)
+	if err != nil {
+		return "postgres://…"
+	}
+	if u.User != nil {
+		u.User = url.User(u.User.Username())
+	}
+	query := u.Query()
+	for _, secret := range []string{"password", "sslpassword", "passfile"} {
+		query.Del(secret)
+	}
+	u.RawQuery = query.Encode()
+	return u.String()
+}

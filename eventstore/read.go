@@ -1,0 +1,312 @@
+package eventstore
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"iter"
+	"strconv"
+	"time"
+)
+
+// Pages begin small, for the many reads that want little, and grow. What one page holds in memory is about
+// pageBytes at most, and one event.
+const (
+	firstPage = 64
+	fullPage  = 1024
+	pageBytes = 4 << 20
+)
+
+// Read reads events page by page. The iteration ends with what was committed when its first page had been read,
+// however much is appended meanwhile. It holds no connection while its body runs, so the body may append and read.
+//
+// An error is the last thing that an iteration gives, with a zero Recorded: ctx's, one that wraps [ErrUnavailable] when a
+// PostgreSQL server was away for longer than Config.RetryFor, a *[DamagedError], or what Config.Upcast returned. An
+// iteration that ends without one has given everything.
+func (s *Store) Read(ctx context.Context, q Query) iter.Seq2[Recorded, error] {
+	return func(yield func(Recorded, error) bool) {
+		err := q.validate()
+		if err == nil && !q.AsOf.IsZero() {
+			var empty bool
+			if empty, err = s.resolveTime(ctx, &q); err == nil && empty {
+				return
+			}
+		}
+		if err == nil {
+			r := reading{store: s, query: q, low: q.After, high: q.Through, size: firstPage, left: q.Limit}
+			err = r.run(ctx, yield)
+		}
+		if err != nil && !errors.Is(err, errStopped) {
+			yield(Recorded{}, err)
+		}
+	}
+}
+
+// errStopped says that whoever iterates has left the loop.
+var errStopped = errors.New("iteration stopped")
+
+// reading is one iteration. It has read everything but the positions above low and, where high is not 0, up to
+// and with high.
+type reading struct {
+	store     *Store
+	query     Query
+	low, high int64
+	size      int
+	left      int  // of the limit
+	over      bool // there is nothing left to read
+	page      []placed
+}
+
+func (r *reading) run(ctx context.Context, yield func(Recorded, error) bool) error {
+	for first := true; ; first = false {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		var more bool
+		err := retry(ctx, r.store.database, r.store.config.RetryFor, func() (err error) {
+			more, err = r.next(ctx)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		if more && first && r.high == 0 {
+			if r.high, err = r.store.Head(ctx); err != nil {
+				return err
+			}
+		}
+		if err := r.give(ctx, yield); err != nil || !more || r.over {
+			return err
+		}
+	}
+}
+
+// next reads the next page. More tells whether another may follow.
+func (r *reading) next(ctx context.Context) (more bool, err error) {
+	limit := r.size
+	if r.left > 0 {
+		limit = min(limit, r.left)
+	}
+	text, args := r.text(limit)
+	rows, err := r.store.database.reads().QueryContext(ctx, text, args...)
+	if err != nil {
+		return false, err
+	}
+	defer rows.Close()
+	r.page = r.page[:0]
+	bytes := 0
+	for rows.Next() {
+		var p placed
+		if err := p.scan(rows); err != nil {
+			return false, err
+		}
+		if r.beyond(p.position) {
+			return false, nil
+		}
+		r.page = append(r.page, p)
+		if bytes += p.size(); bytes > pageBytes {
+			break
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return false, err
+	}
+	more = len(r.page) == limit || bytes > pageBytes
+	r.resize(bytes)
+	return more, nil
+}
+
+// beyond tells whether an event is behind the limit at which the reading ends.
+func (r *reading) beyond(position int64) bool {
+	if r.query.Backwards {
+		return position <= r.low
+	}
+	return r.high > 0 && position > r.high
+}
+
+// resize makes the next page's size from what this one had.
+func (r *reading) resize(bytes int) {
+	r.size = min(2*r.size, fullPage)
+	if n := len(r.page); n > 0 && bytes > 0 {
+		r.size = max(1, min(r.size, pageBytes/(bytes/n+1)))
+	}
+}
+
+func (r *reading) text(limit int) (text string, args []any) {
+	s := r.query.selection()
+	// Only the limit at which the page begins: with both, PostgreSQL may well sort the whole rest of the log for
+	// each page.
+	if !r.query.Backwards && r.low > 0 {
+		s.add("position > ?", r.low)
+	}
+	if r.query.Backwards && r.high > 0 {
+		s.add("position <= ?", r.high)
+	}
+	text = "SELECT " + columns + " FROM evdemo_store_events"
+	if s.text.Len() > 0 {
+		text += " WHERE " + s.text.String()
+	}
+	order := " ORDER BY position"
+	if r.query.Stream != "" {
+		order = " ORDER BY version" // the same, and the order of the index
+	}
+	if r.query.Backwards {
+		order += " DESC"
+	}
+	return text + order + " LIMIT " + strconv.Itoa(limit), s.args
+}
+
+// give hands the page's events on, and moves the limits of what is left to read.
+func (r *reading) give(ctx context.Context, yield func(Recorded, error) bool) error {
+	for i := range r.page {
+		p := &r.page[i]
+		event, err := p.recorded()
+		if err == nil && r.store.config.Upcast != nil {
+			if event.Event, err = r.store.config.Upcast(event.Event); err != nil {
+				err = fmt.Errorf("upcast event at position %d: %w", p.position, err)
+			}
+		}
+		if err != nil {
+			return err
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if !yield(event, nil) {
+			return errStopped
+		}
+		r.passed(p)
+	}
+	return nil
+}
+
+// passed moves on behind an event.
+func (r *reading) passed(p *placed) {
+	switch {
+	case r.query.Stream != "" && r.query.Backwards:
+		r.query.ToVersion = max(p.version-1, 1)
+		r.high = p.position - 1
+	case r.query.Backwards:
+		r.high = p.position - 1
+	case r.query.Stream != "":
+		r.query.FromVersion = p.version + 1
+	default:
+		r.low = p.position
+	}
+	r.left--
+	r.over = r.query.Limit > 0 && r.left == 0 || r.query.Backwards && r.high <= r.low
+}
+
+// Head is the position of the last event, 0 for none.
+func (s *Store) Head(ctx context.Context) (position int64, err error) {
+	err = retry(ctx, s.database, s.config.RetryFor, func() error {
+		var recordedAt int64
+		err := s.database.reads().QueryRowContext(ctx, string(selectHead)).Scan(&position, &recordedAt)
+		if errors.Is(err, sql.ErrNoRows) {
+			return nil
+		}
+		return err
+	})
+	return position, err
+}
+
+// Version is a stream's version, 0 for no events.
+func (s *Store) Version(ctx context.Context, stream string) (version int64, err error) {
+	err = retry(ctx, s.database, s.config.RetryFor, func() error {
+		return s.database.reads().QueryRowContext(ctx, string(selectVersion), stream).Scan(&version)
+	})
+	return version, err
+}
+
+// PositionAt is the position of the last event that had been appended at a time, 0 for none.
+func (s *Store) PositionAt(ctx context.Context, moment time.Time) (position int64, err error) {
+	high, err := s.Head(ctx)
+	if err != nil {
+		return 0, err
+	}
+	// Times never go back, so what was appended until then is all up to one position.
+	for low := int64(0); low < high; {
+		middle := low + (high-low+1)/2
+		recordedAt, err := s.recordedAt(ctx, middle)
+		if err != nil {
+			return 0, err
+		}
+		if recordedAt <= moment.UnixMicro() {
+			low, position = middle, middle
+		} else {
+			high = middle - 1
+		}
+	}
+	return position, nil
+}
+
+func (s *Store) recordedAt(ctx context.Context, position int64) (recordedAt int64, err error) {
+	err = retry(ctx, s.database, s.config.RetryFor, func() error {
+		const query = `SELECT recorded_at FROM evdemo_store_events WHERE position = $1`
+		err := s.database.reads().QueryRowContext(ctx, query, position).Scan(&recordedAt)
+		if errors.Is(err, sql.ErrNoRows) {
+			return &DamagedError{Position: position, Err: errMissing}
+		}
+		return err
+	})
+	return recordedAt, err
+}
+
+// resolveTime puts the query's time as a position.
+func (s *Store) resolveTime(ctx context.Context, q *Query) (empty bool, err error) {
+	position, err := s.PositionAt(ctx, q.AsOf)
+	if q.Through == 0 || position < q.Through {
+		q.Through = position
+	}
+	return position == 0, err
+}
+
+// StreamInfo is what [Store.Streams] tells of a stream.
+type StreamInfo struct {
+	Stream  string
+	Version int64     // of its last event
+	First   time.Time // when its first event was appended
+	Last    time.Time // and its last
+}
+
+// Streams lists the streams whose names begin with a prefix, after a name, in the order of their names byte by byte.
+// It costs a few steps for each stream, however many events there are.
+func (s *Store) Streams(ctx context.Context, prefix, after string) iter.Seq2[StreamInfo, error] {
+	return func(yield func(StreamInfo, error) bool) {
+		for at, first := max(prefix, after), prefix != "" && prefix > after; ; first = false {
+			info, err := s.nextStream(ctx, at, first)
+			switch {
+			case errors.Is(err, sql.ErrNoRows), err == nil && !hasPrefix(info.Stream, prefix):
+				return
+			case err != nil:
+				yield(StreamInfo{}, err)
+				return
+			}
+			if at = info.Stream; !yield(info, nil) {
+				return
+			}
+		}
+	}
+}
+
+func hasPrefix(s, prefix string) bool { return len(s) >= len(prefix) && s[:len(prefix)] == prefix }
+
+// nextStream gives the next stream behind a name, or that very one too.
+func (s *Store) nextStream(ctx context.Context, at string, equal bool) (info StreamInfo, err error) {
+	than := ">"
+	if equal {
+		than = ">="
+	}
+	query := `SELECT n.stream, (SELECT max(version) FROM evdemo_store_events AS e WHERE e.stream = n.stream),
+			(SELECT recorded_at FROM evdemo_store_events AS e WHERE e.stream = n.stream ORDER BY version LIMIT 1),
+			(SELECT recorded_at FROM evdemo_store_events AS e WHERE e.stream = n.stream ORDER BY version DESC LIMIT 1)
+		FROM (SELECT min(stream) AS stream FROM evdemo_store_events WHERE stream ` + than + ` $1) AS n WHERE n.stream IS NOT NULL`
+	err = retry(ctx, s.database, s.config.RetryFor, func() error {
+		var first, last int64
+		err := s.database.reads().QueryRowContext(ctx, query, at).Scan(&info.Stream, &info.Version, &first, &last)
+		info.First, info.Last = micros(first), micros(last)
+		return err
+	})
+	return info, err
+}

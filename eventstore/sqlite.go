@@ -1,0 +1,254 @@
+package eventstore
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/pressly/goose/v3"
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
+)
+
+// lockSQLite takes the write lock, where the transaction has not got it yet, and changes nothing.
+const lockSQLite statement = `UPDATE evdemo_store_checkpoints SET position = position WHERE name = ''`
+
+// sqliteDB is a store in an SQLite file: one connection writes, several read.
+type sqliteDB struct {
+	readers, writer *sql.DB
+	prepared        map[statement]*sql.Stmt
+	now             func() time.Time
+}
+
+func openSQLite(ctx context.Context, config Config) (*sqliteDB, error) {
+	if config.Existing {
+		if err := existingFile(config.DB); err != nil {
+			return nil, err
+		}
+	}
+	d := &sqliteDB{now: time.Now}
+	err := d.open(ctx, config)
+	if err != nil {
+		_ = d.close()
+		return nil, d.explain(err)
+	}
+	return d, nil
+}
+
+func existingFile(path string) error {
+	info, err := os.Stat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("%w: the file does not exist", ErrNoStore)
+	case err != nil:
+		return err
+	case info.IsDir():
+		return errors.New("that is a folder")
+	default:
+		return nil
+	}
+}
+
+func (d *sqliteDB) open(ctx context.Context, config Config) (err error) {
+	synchronous := "FULL"
+	if config.Unsynced {
+		synchronous = "NORMAL"
+	}
+	mode := "rwc"
+	if config.Existing {
+		mode = "rw"
+	}
+	pragmas := url.Values{"mode": {mode}, "_pragma": {
+		fmt.Sprintf("busy_timeout(%d)", config.BusyTimeout.Milliseconds()), "synchronous(" + synchronous + ")", "cache_size(-16384)",
+	}}
+	path := filepath.ToSlash(config.DB)
+	dsn := (&url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(), RawQuery: pragmas.Encode()}).String()
+	if d.readers, err = sql.Open("sqlite", dsn+"&_pragma=query_only(1)"); err != nil {
+		return err
+	}
+	d.readers.SetMaxOpenConns(config.MaxConns)
+	d.readers.SetMaxIdleConns(config.MaxConns)
+	if d.writer, err = sql.Open("sqlite", dsn+"&_txlock=immediate"); err != nil {
+		return err
+	}
+	d.writer.SetMaxOpenConns(1)
+	if err := d.prepareFile(ctx, config); err != nil {
+		return err
+	}
+	return d.prepare(ctx)
+}
+
+// prepareFile makes the tables and the write-ahead log. SQLite does not wait for a lock while it changes to that log,
+// and of programs that make the same tables one fails, so what fails is looked at again for a while.
+func (d *sqliteDB) prepareFile(ctx context.Context, config Config) error {
+	deadline := time.Now().Add(config.BusyTimeout)
+	for {
+		err := d.tryPrepareFile(ctx, config)
+		if err == nil || errors.Is(err, ErrNoStore) || errors.Is(err, ErrSchema) || time.Now().After(deadline) {
+			return err
+		}
+		if code := sqliteCode(err); code != sqlite3.SQLITE_BUSY && code != sqlite3.SQLITE_ERROR && code != sqlite3.SQLITE_CONSTRAINT {
+			return err
+		}
+		select {
+		case <-time.After(10 * time.Millisecond):
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
+func (d *sqliteDB) tryPrepareFile(ctx context.Context, config Config) error {
+	var mode string
+	if err := d.writer.QueryRowContext(ctx, `PRAGMA journal_mode`).Scan(&mode); err != nil {
+		return err
+	}
+	if config.Existing {
+		var tables int
+		const count = `SELECT count(*) FROM sqlite_schema WHERE name = 'evdemo_store_events'`
+		if err := d.writer.QueryRowContext(ctx, count).Scan(&tables); err != nil {
+			return err
+		}
+		if tables == 0 {
+			return fmt.Errorf("%w in that file", ErrNoStore)
+		}
+	}
+	if mode != "wal" {
+		if err := d.writer.QueryRowContext(ctx, `PRAGMA journal_mode = WAL`).Scan(&mode); err != nil {
+			return err
+		}
+	}
+	if mode != "wal" {
+		return fmt.Errorf("SQLite's write-ahead log does not work there (journal mode %s): use a local disk", mode)
+	}
+	return migrate(ctx, goose.DialectSQLite3, d.writer, "migrations/sqlite")
+}
+
+func (d *sqliteDB) prepare(ctx context.Context) (err error) {
+	d.prepared = map[statement]*sql.Stmt{}
+	for _, s := range []statement{
+		lockSQLite, selectHead, selectVersion, insertEvent, selectEvent, setSavepoint, undoSavepoint, releaseSavepoint,
+	} {
+		if d.prepared[s], err = d.writer.PrepareContext(ctx, string(s)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// within gives the prepared statements in a transaction.
+func (d *sqliteDB) within(ctx context.Context, tx *sql.Tx) preparedRunner {
+	q := preparedRunner{make(map[statement]*sql.Stmt, len(d.prepared))}
+	for s, prepared := range d.prepared {
+		q.prepared[s] = tx.StmtContext(ctx, prepared)
+	}
+	return q
+}
+
+func (d *sqliteDB) appendGroup(ctx context.Context, group []*appending) (begun bool, err error) {
+	tx, err := d.writer.BeginTx(ctx, nil)
+	if err != nil {
+		return false, err
+	}
+	defer func() { _ = tx.Rollback() }() // nothing, once committed
+	if err := appendAll(ctx, d, d.within(ctx, tx), group); err != nil {
+		return false, err
+	}
+	err = tx.Commit()
+	return sqliteCode(err) == sqlite3.SQLITE_IOERR, err
+}
+
+// lock implements database. What does not change anything takes the write lock all the same.
+func (d *sqliteDB) lock(ctx context.Context, q runner) (h head, err error) {
+	if err := q.exec(ctx, lockSQLite); err != nil {
+		return head{}, err
+	}
+	err = q.row(ctx, selectHead).Scan(&h.position, &h.recordedAt)
+	if errors.Is(err, sql.ErrNoRows) {
+		err = nil
+	}
+	h.recordedAt = max(h.recordedAt, d.now().UnixMicro())
+	return h, err
+}
+
+// save implements database. The log itself has its end.
+func (d *sqliteDB) save(context.Context, runner, head) error { return nil }
+
+func (d *sqliteDB) reads() *sql.DB  { return d.readers }
+func (d *sqliteDB) writes() *sql.DB { return d.writer }
+
+func (d *sqliteDB) listen(context.Context, func()) {}
+
+func (d *sqliteDB) transient(error) bool { return false } // the busy timeout is the time for that
+
+func (d *sqliteDB) check(ctx context.Context, found func(string)) error {
+	rows, err := d.readers.QueryContext(ctx, `PRAGMA integrity_check`)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var line string
+		if err := rows.Scan(&line); err != nil {
+			return err
+		}
+		if line != "ok" {
+			found("SQLite: " + line)
+		}
+	}
+	return rows.Err()
+}
+
+func (d *sqliteDB) close() error {
+	var errs []error
+	for _, stmt := range d.prepared {
+		errs = append(errs, stmt.Close())
+	}
+	for _, db := range []*sql.DB{d.readers, d.writer} { // the last one writes the log back into the file
+		if db != nil {
+			errs = append(errs, db.Close())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (d *sqliteDB) explain(err error) error {
+	switch sqliteCode(err) {
+	case sqlite3.SQLITE_NOTADB:
+		return fmt.Errorf("not an SQLite database: %w", err)
+	case sqlite3.SQLITE_CANTOPEN:
+		return fmt.Errorf("cannot be opened: see that its folder exists and can be written to: %w", err)
+	case sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM:
+		return fmt.Errorf("cannot be written to: see the permissions of the file and its folder: %w", err)
+	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED:
+		return fmt.Errorf("locked by another program for too long: %w", err)
+	case sqlite3.SQLITE_FULL:
+		return fmt.Errorf("disk full, and nothing of this was written: %w", err)
+	case sqlite3.SQLITE_CORRUPT:
+		return fmt.Errorf("damaged: restore it from a backup: %w", err)
+	default:
+		return closedOr(err)
+	}
+}
+
+// sqliteCode is SQLite's primary result code in an error, 0 where there is none.
+func sqliteCode(err error) int {
+	if sqliteErr, ok := errors.AsType[*sqlite.Error](err); ok {
+		return sqliteErr.Code() & 0xff
+	}
+	return 0
+}
+
+// closedOr recognises the use of a closed store.
+func closedOr(err error) error {
+	if err != nil && (err.Error() == "sql: database is closed" || err.Error() == "closed pool") {
+		return ErrClosed
+	}
+	return err
+}

@@ -1,0 +1,273 @@
+package eventstore
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"reflect"
+)
+
+// Finding is something wrong with a store.
+type Finding struct {
+	// Position and Stream say where, as far as that is known.
+	Position int64
+	Stream   string
+	Problem  string
+}
+
+func (f Finding) String() string {
+	switch {
+	case f.Position > 0 && f.Stream != "":
+		return fmt.Sprintf("position %d, stream %s: %s", f.Position, f.Stream, f.Problem)
+	case f.Position > 0:
+		return fmt.Sprintf("position %d: %s", f.Position, f.Problem)
+	case f.Stream != "":
+		return fmt.Sprintf("stream %s: %s", f.Stream, f.Problem)
+	default:
+		return f.Problem
+	}
+}
+
+// Verification is what [Store.Verify] has looked at.
+type Verification struct {
+	Events      int64 // of the log, each of which was read
+	Streams     int64
+	Snapshots   int64 // whose checksum and place were checked
+	Compared    int64 // of those, with the state that the events give
+	Checkpoints int64
+	Findings    int64
+}
+
+// SnapshotCheck compares a snapshot with the state that the events give. [CheckSnapshots] makes one.
+type SnapshotCheck struct {
+	fold    string
+	version int
+	check   func(ctx context.Context, s *Store, p *snapshot) (problem string, err error)
+}
+
+// CheckSnapshots has the snapshots of a fold compared: with what the fold makes of the events, by reflect.DeepEqual.
+func CheckSnapshots[S any](fold Fold[S]) SnapshotCheck {
+	return SnapshotCheck{fold: fold.Name, version: fold.Version, check: func(ctx context.Context, s *Store, p *snapshot) (string, error) {
+		kept, undecoded := open(p, fold)
+		if undecoded != nil {
+			return "cannot be decoded: " + undecoded.Error(), nil //nolint:nilerr // a finding
+		}
+		replayed, err := Load(ctx, s, p.stream, fold, AtVersion(p.version), WithoutSnapshots())
+		if err != nil {
+			return "", err
+		}
+		// Both have been through the encoding: a state need not come out of it as it went in.
+		encoded, err := fold.encode(replayed.Value)
+		if err != nil {
+			return "", err
+		}
+		again, err := fold.decode(encoded)
+		if err != nil {
+			return "", err
+		}
+		if !reflect.DeepEqual(kept, again) {
+			return "does not equal the state that the events give", nil
+		}
+		return "", nil
+	}}
+}
+
+// Verify walks the whole store while others may write, up to the last event that there is when it begins: positions are
+// dense and their times in order; every event can be read and is valid; versions are dense in every stream and in the
+// order of the positions; snapshots are whole, at an event that is there, and equal to a replay as far as checks has
+// their fold; checkpoints are within the log. It calls found with whatever is not so; an error means that it could
+// not go on.
+func (s *Store) Verify(ctx context.Context, found func(Finding), checks ...SnapshotCheck) (Verification, error) {
+	v := verifying{store: s, checks: checks}
+	v.found = func(f Finding) {
+		v.Findings++
+		found(f)
+	}
+	err := s.database.check(ctx, func(problem string) { v.found(Finding{Problem: problem}) })
+	for _, step := range []func(context.Context) error{v.head, v.log, v.streams, v.orders, v.snapshots, v.checkpoints} {
+		if err == nil {
+			err = step(ctx)
+		}
+	}
+	return v.Verification, s.database.explain(err)
+}
+
+type verifying struct {
+	Verification
+
+	store  *Store
+	checks []SnapshotCheck
+	found  func(Finding)
+	end    int64 // the last position that is looked at
+}
+
+// each runs a query and calls row for each of its rows. A row that is a finding is reported once the query is over.
+func (v *verifying) each(ctx context.Context, query string, row func(scanner) (*Finding, error), args ...any) error {
+	rows, err := v.store.database.reads().QueryContext(ctx, query, args...)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		f, err := row(rows)
+		if err != nil {
+			return err
+		}
+		if f != nil {
+			v.found(*f)
+		}
+	}
+	return rows.Err()
+}
+
+// head looks for the end of the log.
+func (v *verifying) head(ctx context.Context) (err error) {
+	v.end, err = v.store.Head(ctx)
+	return err
+}
+
+// log reads every event.
+func (v *verifying) log(ctx context.Context) error {
+	last, recordedAt := int64(0), int64(0)
+	for low := int64(0); low < v.end; {
+		r := reading{store: v.store, low: low, high: v.end, size: fullPage}
+		if _, err := r.next(ctx); err != nil {
+			return err
+		}
+		for i := range r.page {
+			p := &r.page[i]
+			if p.position != last+1 {
+				v.found(Finding{Position: p.position, Stream: p.stream, Problem: fmt.Sprintf("follows position %d: events between are missing", last)})
+			}
+			if p.recordedAt < recordedAt {
+				v.found(Finding{Position: p.position, Stream: p.stream, Problem: "was appended before the event before it, by its time"})
+			}
+			if problem := p.problem(); problem != "" {
+				v.found(Finding{Position: p.position, Stream: p.stream, Problem: problem})
+			}
+			last, recordedAt = p.position, p.recordedAt
+			v.Events++
+		}
+		if low = last; len(r.page) == 0 {
+			break
+		}
+	}
+	return nil
+}
+
+// problem is what is wrong with an event in itself.
+func (p *placed) problem() string {
+	r, err := p.recorded()
+	if err != nil {
+		damaged, _ := errors.AsType[*DamagedError](err)
+		return "cannot be read: " + damaged.Err.Error()
+	}
+	again, err := newRow(r.Event)
+	switch {
+	case err != nil:
+		return "is not valid: " + err.Error()
+	case !again.same(&p.row) || again.correlation != p.correlation:
+		return "has columns that contradict each other"
+	case checkStream(p.stream) != nil:
+		return checkStream(p.stream).Error()
+	default:
+		return ""
+	}
+}
+
+// streams counts the streams, and finds those with a version missing or too many.
+func (v *verifying) streams(ctx context.Context) error {
+	const query = `SELECT stream, count(*), min(version), max(version) FROM evdemo_store_events WHERE position <= $1 GROUP BY stream`
+	return v.each(ctx, query, func(row scanner) (*Finding, error) {
+		var stream string
+		var count, first, last int64
+		if err := row.Scan(&stream, &count, &first, &last); err != nil {
+			return nil, err
+		}
+		v.Streams++
+		if first == 1 && last == count {
+			return nil, nil //nolint:nilnil // nothing is wrong
+		}
+		return &Finding{Stream: stream, Problem: fmt.Sprintf("has %d events with versions from %d to %d", count, first, last)}, nil
+	}, v.end)
+}
+
+// orders finds versions that are not in the order of the positions.
+func (v *verifying) orders(ctx context.Context) error {
+	const query = `SELECT stream, version, position FROM (
+			SELECT stream, version, position, lag(position) OVER (PARTITION BY stream ORDER BY version) AS before
+			FROM evdemo_store_events WHERE position <= $1) AS o
+		WHERE before > position`
+	return v.each(ctx, query, func(row scanner) (*Finding, error) {
+		var f Finding
+		var version int64
+		err := row.Scan(&f.Stream, &version, &f.Position)
+		f.Problem = fmt.Sprintf("version %d is before version %d", version, version-1)
+		return &f, err
+	}, v.end)
+}
+
+// snapshots checks each snapshot. They are read one by one: a check reads the store itself.
+func (v *verifying) snapshots(ctx context.Context) error {
+	const query = `SELECT ` + snapshotColumns + `, EXISTS (SELECT 1 FROM evdemo_store_events AS e
+			WHERE e.stream = s.stream AND e.version = s.version AND e.position = s.position AND e.recorded_at = s.recorded_at)
+		FROM evdemo_store_snapshots AS s WHERE (stream, fold, fold_version, version) > ($1, $2, $3, $4)
+		ORDER BY stream, fold, fold_version, version LIMIT 1`
+	for p := (snapshot{foldVersion: -1 << 31}); ; {
+		var placed bool
+		row := v.store.database.reads().QueryRowContext(ctx, query, p.stream, p.fold, p.foldVersion, p.version)
+		p = snapshot{}
+		err := row.Scan(&p.stream, &p.fold, &p.foldVersion, &p.version, &p.position, &p.recordedAt, &p.checksum, &p.state, &placed)
+		if errors.Is(err, sql.ErrNoRows) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := v.snapshot(ctx, &p, placed); err != nil {
+			return err
+		}
+	}
+}
+
+func (v *verifying) snapshot(ctx context.Context, p *snapshot, placed bool) error {
+	v.Snapshots++
+	problem := ""
+	switch {
+	case p.sum() != p.checksum:
+		problem = errChecksum.Error()
+	case !placed:
+		problem = "there is no such event"
+	default:
+		for _, c := range v.checks {
+			if c.fold != p.fold || c.version != p.foldVersion {
+				continue
+			}
+			var err error
+			if problem, err = c.check(ctx, v.store, p); err != nil {
+				problem = "cannot be compared: " + err.Error()
+			}
+			v.Compared++
+		}
+	}
+	if problem != "" {
+		v.found(Finding{Stream: p.stream, Problem: fmt.Sprintf("snapshot of fold %s (version %d) at version %d: %s", p.fold, p.foldVersion, p.version, problem)})
+	}
+	return ctx.Err()
+}
+
+func (v *verifying) checkpoints(ctx context.Context) error {
+	const query = `SELECT name, position, (SELECT coalesce(max(position), 0) FROM evdemo_store_events) FROM evdemo_store_checkpoints`
+	return v.each(ctx, query, func(row scanner) (*Finding, error) {
+		var name string
+		var position, head int64
+		if err := row.Scan(&name, &position, &head); err != nil {
+			return nil, err
+		}
+		if v.Checkpoints++; position <= head {
+			return nil, nil //nolint:nilnil // nothing is wrong
+		}
+		return &Finding{Problem: fmt.Sprintf("checkpoint %s is at position %d, beyond the last, %d", name, position, head)}, nil
+	})
+}

@@ -1,0 +1,197 @@
+package eventstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+)
+
+// The most that one transaction appends, unless a single append has more.
+const (
+	maxGroupEvents = 1000
+	maxGroupBytes  = 8 << 20
+)
+
+// writer makes groups of what is appended at the same time. One goroutine takes what callers have asked for
+// meanwhile, has it done in one transaction, and answers them all once that is durable.
+type writer struct {
+	database database
+	retryFor time.Duration
+	appended func() // called when a group has been appended
+
+	mu     sync.Mutex
+	queue  []*appendRequest
+	closed bool
+
+	wake  chan struct{} // holds one
+	ended chan struct{}
+}
+
+// appendRequest is an append that somebody waits for.
+type appendRequest struct {
+	*appending
+
+	taken atomic.Bool // by the writer, or by a caller that does not wait any longer
+	done  chan error  // holds one: trouble with the database
+}
+
+func startWriter(ctx context.Context, d database, retryFor time.Duration, appended func()) *writer {
+	w := &writer{
+		database: d, retryFor: retryFor, appended: appended,
+		wake: make(chan struct{}, 1), ended: make(chan struct{}),
+	}
+	go w.run(context.WithoutCancel(ctx))
+	return w
+}
+
+// write has a done.
+func (w *writer) write(ctx context.Context, a *appending) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	r := &appendRequest{appending: a, done: make(chan error, 1)}
+	if err := w.enqueue(r); err != nil {
+		return err
+	}
+	select {
+	case err := <-r.done:
+		return r.outcome(err)
+	case <-ctx.Done():
+	}
+	if !r.taken.Swap(true) {
+		return ctx.Err()
+	}
+	select {
+	case err := <-r.done: // both at once
+		return r.outcome(err)
+	default:
+		return fmt.Errorf("%w: %w", ctx.Err(), ErrOutcomeUnknown)
+	}
+}
+
+// outcome is what the caller is told. The append is the writer's until then.
+func (r *appendRequest) outcome(trouble error) error {
+	if trouble != nil {
+		return trouble
+	}
+	return r.err
+}
+
+func (w *writer) enqueue(r *appendRequest) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.closed {
+		return ErrClosed
+	}
+	w.queue = append(w.queue, r)
+	w.poke()
+	return nil
+}
+
+func (w *writer) poke() {
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (w *writer) run(ctx context.Context) {
+	defer close(w.ended)
+	for last := false; !last; {
+		<-w.wake
+		runtime.Gosched() // callers that were just answered come with their next append: a larger group
+		var group []*appendRequest
+		if group, last = w.take(); len(group) > 0 {
+			w.commit(ctx, group)
+		}
+	}
+}
+
+// take gives the next group. Last means that none will follow.
+func (w *writer) take() (group []*appendRequest, last bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	n, events, bytes := 0, 0, 0
+	for _, r := range w.queue {
+		if n > 0 && (events+r.events > maxGroupEvents || bytes+r.bytes > maxGroupBytes) {
+			break
+		}
+		n++
+		if r.taken.Swap(true) {
+			continue
+		}
+		group = append(group, r)
+		events += r.events
+		bytes += r.bytes
+	}
+	clear(w.queue[:n])
+	w.queue = w.queue[n:]
+	if len(w.queue) > 0 {
+		w.poke()
+		return group, false
+	}
+	w.queue = nil
+	return group, w.closed
+}
+
+// commit has a group done and answers it. What is made again after a lost connection finds its events there, if
+// the first time had been committed.
+func (w *writer) commit(ctx context.Context, group []*appendRequest) {
+	all := make([]*appending, len(group))
+	for i, r := range group {
+		all[i] = r.appending
+	}
+	started := false
+	err := retry(ctx, w.database, w.retryFor, func() error {
+		begun, err := w.database.appendGroup(ctx, all)
+		started = started || begun
+		return err
+	})
+	if err != nil {
+		if started {
+			err = fmt.Errorf("%w: %w", err, ErrOutcomeUnknown)
+		}
+	} else {
+		w.appended()
+	}
+	for _, r := range group {
+		r.done <- err
+	}
+}
+
+// close ends the goroutine once everything accepted is done.
+func (w *writer) close() {
+	w.mu.Lock()
+	w.closed = true
+	w.poke()
+	w.mu.Unlock()
+	<-w.ended
+}
+
+// retry makes an attempt, and makes it again for so long while the database cannot be reached.
+func retry(ctx context.Context, d database, limit time.Duration, attempt func() error) error {
+	pauses := backoff.NewExponentialBackOff()
+	pauses.InitialInterval, pauses.MaxInterval = 20*time.Millisecond, time.Second
+	deadline := time.Now().Add(limit)
+	for {
+		err := attempt()
+		if err == nil || !d.transient(err) {
+			return d.explain(err)
+		}
+		pause := pauses.NextBackOff()
+		if time.Now().Add(pause).After(deadline) {
+			return fmt.Errorf("%w: %w", ErrUnavailable, d.explain(err))
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return errors.Join(ctx.Err(), d.explain(err))
+		}
+	}
+}
