@@ -31,9 +31,9 @@ const (
 	pgNoPrivilege     = "42501"
 	pgSerialization   = "40001"
 	pgDeadlock        = "40P01"
-	pgAdminShutdown   = "57P01"
-	pgCrashShutdown   = "57P02"
-	pgCannotConnect   = "57P03"
+	pgReadOnly        = "25006"
+	pgConnection      = "08"  // a class
+	pgIntervention    = "57P" // the server ends, starts, or ends a session
 )
 
 // Statements that are PostgreSQL's own.
@@ -106,7 +106,9 @@ func (d *postgresDB) prepare(ctx context.Context, existing bool) error {
 
 func (d *postgresDB) appendGroup(ctx context.Context, group []*appending) (begun bool, err error) {
 	if d.writer == nil {
-		if d.writer, err = pgx.ConnectConfig(ctx, d.config); err != nil {
+		config := d.config.Copy()
+		config.RuntimeParams["default_transaction_isolation"] = "read committed" // behind the lock the newest versions count
+		if d.writer, err = pgx.ConnectConfig(ctx, config); err != nil {
 			return false, err
 		}
 	}
@@ -121,10 +123,22 @@ func (d *postgresDB) appendGroup(ctx context.Context, group []*appending) (begun
 	if err == nil || isSQLState(err, pgStreamVersion, pgUniqueViolation) {
 		begun, err = d.appendOneByOne(ctx, group)
 	}
-	if err != nil && d.writer.IsClosed() {
-		d.writer = nil
+	if err != nil {
+		d.disconnect(context.WithoutCancel(ctx))
 	}
 	return begun, err
+}
+
+// disconnect has the next group use a new connection: to another server, where the URL has several and this one is
+// no longer the first.
+func (d *postgresDB) disconnect(ctx context.Context) {
+	if d.writer == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	_ = d.writer.Close(ctx)
+	d.writer = nil
 }
 
 // appendOneByOne is for a group some of whose appends may fail, or have been made before.
@@ -290,24 +304,21 @@ func (d *postgresDB) check(ctx context.Context, found func(string)) error {
 }
 
 func (d *postgresDB) close() error {
-	if d.writer != nil {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-		defer cancel()
-		_ = d.writer.Close(ctx)
-	}
+	d.disconnect(context.Background())
 	err := d.db.Close()
 	d.pool.Close()
 	return err
 }
 
-// transient implements database: the server is away, or has chosen this transaction to end a deadlock.
+// transient implements database: the server is away or has become a standby, or has chosen this transaction to end a
+// deadlock.
 func (d *postgresDB) transient(err error) bool {
 	if err == nil || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return false
 	}
 	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
-		return strings.HasPrefix(pgErr.Code, "08") || isSQLState(err, pgAdminShutdown, pgCrashShutdown, pgCannotConnect,
-			pgTooManyConns, pgSerialization, pgDeadlock)
+		return strings.HasPrefix(pgErr.Code, pgConnection) || strings.HasPrefix(pgErr.Code, pgIntervention) ||
+			isSQLState(err, pgTooManyConns, pgSerialization, pgDeadlock, pgReadOnly)
 	}
 	_, network := errors.AsType[net.Error](err)
 	return network || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) ||

@@ -3,6 +3,7 @@ package eventstore
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -50,50 +51,73 @@ func (q Query) validate() error {
 	return errors.Join(mistakes...)
 }
 
-// selection is a query's conditions as SQL.
-type selection struct {
+// condition is an SQL condition whose question marks stand for the arguments.
+type condition struct {
+	text string
+	args []any
+}
+
+func where(text string, args ...any) condition { return condition{text, args} }
+
+// statementText puts SQL together, with the arguments numbered as both databases read them.
+type statementText struct {
 	text strings.Builder
 	args []any
 }
 
-// add adds a condition, whose question marks stand for the arguments.
-func (s *selection) add(condition string, args ...any) {
-	if s.text.Len() > 0 {
-		s.text.WriteString(" AND ")
-	}
-	for i, part := range strings.Split(condition, "?") {
-		if i > 0 {
-			s.args = append(s.args, args[i-1])
-			s.text.WriteString("$" + strconv.Itoa(len(s.args)))
+func (s *statementText) add(text string) { s.text.WriteString(text) }
+
+// where adds a WHERE with all the conditions, if there are any.
+func (s *statementText) where(conditions ...condition) {
+	for i, c := range conditions {
+		s.add([]string{" WHERE ", " AND "}[min(i, 1)])
+		for j, part := range strings.Split(c.text, "?") {
+			if j > 0 {
+				s.args = append(s.args, c.args[j-1])
+				s.add("$" + strconv.Itoa(len(s.args)))
+			}
+			s.add(part)
 		}
-		s.text.WriteString(part)
 	}
 }
 
-// selection gives the conditions on everything but the position.
-func (q Query) selection() *selection {
-	s := &selection{}
+// conditions gives those on everything but the position that hold for all the query's events.
+func (q Query) conditions() []condition {
+	var all []condition
 	if q.Stream != "" {
-		s.add("stream = ?", q.Stream)
+		all = append(all, where("stream = ?", q.Stream))
 	}
 	if q.FromVersion > 0 {
-		s.add("version >= ?", q.FromVersion)
+		all = append(all, where("version >= ?", q.FromVersion))
 	}
 	if q.ToVersion > 0 {
-		s.add("version <= ?", q.ToVersion)
-	}
-	if q.Correlation != "" {
-		s.add("(correlation = ? OR id = ?)", q.Correlation, q.Correlation)
-	}
-	if len(q.Types) > 0 {
-		args := make([]any, len(q.Types))
-		for i, t := range q.Types {
-			args[i] = t
-		}
-		s.add("type IN (?"+strings.Repeat(", ?", len(q.Types)-1)+")", args...)
+		all = append(all, where("version <= ?", q.ToVersion))
 	}
 	if q.Subject != "" {
-		s.add("subject = ?", q.Subject)
+		all = append(all, where("subject = ?", q.Subject))
 	}
-	return s
+	return all
+}
+
+// branches gives the conditions of which exactly one holds for each event. Each has an index of its own that is in the
+// order of the positions; put together with OR or IN, the databases may sort all that there is for every page.
+func (q Query) branches() [][]condition {
+	branches := [][]condition{nil}
+	if q.Correlation != "" {
+		branches = [][]condition{
+			{where("correlation = ?", q.Correlation)},
+			{where("id = ?", q.Correlation), where("coalesce(correlation, '') <> ?", q.Correlation)},
+		}
+	}
+	if len(q.Types) == 0 {
+		return branches
+	}
+	types := slices.Compact(slices.Sorted(slices.Values(q.Types)))
+	all := make([][]condition, 0, len(branches)*len(types))
+	for _, t := range types {
+		for _, b := range branches {
+			all = append(all, append(slices.Clone(b), where("type = ?", t)))
+		}
+	}
+	return all
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 	"strconv"
 	"time"
 )
@@ -134,27 +135,40 @@ func (r *reading) resize(bytes int) {
 }
 
 func (r *reading) text(limit int) (text string, args []any) {
-	s := r.query.selection()
+	conditions := r.query.conditions()
 	// Only the limit at which the page begins: with both, PostgreSQL may well sort the whole rest of the log for
 	// each page.
 	if !r.query.Backwards && r.low > 0 {
-		s.add("position > ?", r.low)
+		conditions = append(conditions, where("position > ?", r.low))
 	}
 	if r.query.Backwards && r.high > 0 {
-		s.add("position <= ?", r.high)
+		conditions = append(conditions, where("position <= ?", r.high))
 	}
-	text = "SELECT " + columns + " FROM evdemo_store_events"
-	if s.text.Len() > 0 {
-		text += " WHERE " + s.text.String()
-	}
-	order := " ORDER BY position"
+	order, direction := "position", ""
 	if r.query.Stream != "" {
-		order = " ORDER BY version" // the same, and the order of the index
+		order = "version" // the same, and the order of the index
 	}
 	if r.query.Backwards {
-		order += " DESC"
+		direction = " DESC"
 	}
-	return text + order + " LIMIT " + strconv.Itoa(limit), s.args
+	end := direction + " LIMIT " + strconv.Itoa(limit)
+	var s statementText
+	branches := r.query.branches()
+	for i, branch := range branches {
+		if len(branches) > 1 {
+			s.add([]string{"", " UNION ALL "}[min(i, 1)] + "SELECT * FROM (")
+		}
+		s.add("SELECT " + columns + " FROM evdemo_store_events")
+		s.where(append(slices.Clone(conditions), branch...)...)
+		s.add(" ORDER BY " + order + end)
+		if len(branches) > 1 {
+			s.add(") AS b" + strconv.Itoa(i))
+		}
+	}
+	if len(branches) > 1 {
+		s.add(" ORDER BY 1" + end)
+	}
+	return s.text.String(), s.args
 }
 
 // give hands the page's events on, and moves the limits of what is left to read.
@@ -301,7 +315,7 @@ func (s *Store) nextStream(ctx context.Context, at string, equal bool) (info Str
 	query := `SELECT n.stream, (SELECT max(version) FROM evdemo_store_events AS e WHERE e.stream = n.stream),
 			(SELECT recorded_at FROM evdemo_store_events AS e WHERE e.stream = n.stream ORDER BY version LIMIT 1),
 			(SELECT recorded_at FROM evdemo_store_events AS e WHERE e.stream = n.stream ORDER BY version DESC LIMIT 1)
-		FROM (SELECT min(stream) AS stream FROM evdemo_store_events WHERE stream ` + than + ` $1) AS n WHERE n.stream IS NOT NULL`
+		FROM (SELECT stream FROM evdemo_store_events WHERE stream ` + than + ` $1 ORDER BY stream LIMIT 1) AS n`
 	err = retry(ctx, s.database, s.config.RetryFor, func() error {
 		var first, last int64
 		err := s.database.reads().QueryRowContext(ctx, query, at).Scan(&info.Stream, &info.Version, &first, &last)

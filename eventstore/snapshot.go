@@ -69,23 +69,23 @@ func open[S any](p *snapshot, fold Fold[S]) (value S, err error) {
 
 // newestSnapshot gives the newest snapshot that a load may begin with, nil where there is none.
 func (s *Store) newestSnapshot(ctx context.Context, stream, fold string, foldVersion int, l *loading, below int64) (*snapshot, error) {
-	var c selection
-	c.add("stream = ?", stream)
-	c.add("fold = ?", fold)
-	c.add("fold_version = ?", foldVersion)
+	conditions := []condition{where("stream = ?", stream), where("fold = ?", fold), where("fold_version = ?", foldVersion)}
 	if l.version > 0 {
-		c.add("version <= ?", l.version)
+		conditions = append(conditions, where("version <= ?", l.version))
 	}
 	if below >= 0 {
-		c.add("version < ?", below)
+		conditions = append(conditions, where("version < ?", below))
 	}
 	if !l.moment.IsZero() {
-		c.add("recorded_at <= ?", l.moment.UnixMicro())
+		conditions = append(conditions, where("recorded_at <= ?", l.moment.UnixMicro()))
 	}
-	query := `SELECT ` + snapshotColumns + ` FROM evdemo_store_snapshots WHERE ` + c.text.String() + ` ORDER BY version DESC LIMIT 1`
+	var q statementText
+	q.add(`SELECT ` + snapshotColumns + ` FROM evdemo_store_snapshots`)
+	q.where(conditions...)
+	q.add(` ORDER BY version DESC LIMIT 1`)
 	var p snapshot
 	err := retry(ctx, s.database, s.config.RetryFor, func() error {
-		return p.scan(s.database.reads().QueryRowContext(ctx, query, c.args...))
+		return p.scan(s.database.reads().QueryRowContext(ctx, q.text.String(), q.args...))
 	})
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, nil //nolint:nilnil // there is none, and that is no error
