@@ -2,10 +2,12 @@ package localpostgres
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -48,10 +50,10 @@ func (l layout) lastWords() []string {
 	return lines[max(0, len(lines)-20):]
 }
 
-// lockFile is what PostgreSQL keeps while it runs, and a crash leaves behind. Its lines are described in
-// PostgreSQL's src/include/utils/pidfile.h.
-func (l layout) lockFile() [][]byte {
-	content, err := os.ReadFile(filepath.Join(l.data(), "postmaster.pid"))
+// lockFile is what PostgreSQL, and initdb, keep in a data directory while they run, and a crash leaves
+// behind. Its lines are described in PostgreSQL's src/include/utils/pidfile.h.
+func lockFile(data string) [][]byte {
+	content, err := os.ReadFile(filepath.Join(data, "postmaster.pid"))
 	if err != nil {
 		return nil
 	}
@@ -59,9 +61,9 @@ func (l layout) lockFile() [][]byte {
 }
 
 // postmaster returns the process that has the data directory, and its status: "starting", "ready" and so on.
-func (l layout) postmaster() (pid int, status string) {
+func postmaster(data string) (pid int, status string) {
 	const statusLine = 8
-	lines := l.lockFile()
+	lines := lockFile(data)
 	if len(lines) < statusLine {
 		return 0, ""
 	}
@@ -70,13 +72,21 @@ func (l layout) postmaster() (pid int, status string) {
 }
 
 // sharedMemory is the id of the System V segment that marks the data directory as in use.
-func (l layout) sharedMemory() (id int, ok bool) {
+func sharedMemory(data string) (id int, ok bool) {
 	const sharedMemoryLine = 7
-	lines := l.lockFile()
+	lines := lockFile(data)
 	if len(lines) < sharedMemoryLine {
 		return 0, false
 	}
 	var key int
 	n, _ := fmt.Sscan(string(lines[sharedMemoryLine-1]), &key, &id)
 	return id, n == 2
+}
+
+// removeSharedMemory removes the segment that a killed process has left. The next server in the directory
+// would do so; there may be none, and systems have few segments.
+func removeSharedMemory(ctx context.Context, data string) {
+	if id, ok := sharedMemory(data); ok {
+		_ = exec.CommandContext(ctx, "ipcrm", "-m", strconv.Itoa(id)).Run()
+	}
 }

@@ -47,6 +47,7 @@ func (s *Server) initialize(ctx context.Context) error {
 	}
 	if ctx.Err() != nil {
 		err = ctx.Err()
+		removeSharedMemory(context.WithoutCancel(ctx), half)
 	}
 	if err != nil {
 		return s.account.explain(fmt.Errorf("run initdb in %s: %w", s.dir, err))
@@ -146,15 +147,14 @@ const killLimit = 10 * time.Second
 // kill ends the server and its children at once. The children have process groups of their own. Orphans
 // among them would go on for a moment, and could commit; so the server is stopped, lest it make more of
 // them, and goes last.
-func (p *process) kill(ctx context.Context, l layout) error {
+func (p *process) kill(ctx context.Context, data string) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), killLimit)
 	defer cancel()
 	err := p.killChildren(ctx)
 	_ = p.cmd.Process.Kill()
 	err = errors.Join(err, p.wait(ctx))
-	// The next server would remove the segment; there may be none, and systems have few of them.
-	if id, ok := l.sharedMemory(); ok && err == nil {
-		_ = exec.CommandContext(ctx, "ipcrm", "-m", strconv.Itoa(id)).Run()
+	if err == nil {
+		removeSharedMemory(ctx, data)
 	}
 	return err
 }

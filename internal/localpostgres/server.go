@@ -102,7 +102,7 @@ func (s *Server) up(ctx context.Context) error {
 		return err
 	}
 	if err := s.ready(ctx, proc); err != nil {
-		return errors.Join(err, proc.kill(ctx, s.layout))
+		return errors.Join(err, proc.kill(ctx, s.data()))
 	}
 	s.proc = proc
 	return nil
@@ -171,7 +171,7 @@ func (s *Server) kill(ctx context.Context) error {
 	if !s.proc.alive() {
 		return nil
 	}
-	if err := s.proc.kill(ctx, s.layout); err != nil {
+	if err := s.proc.kill(ctx, s.data()); err != nil {
 		return fmt.Errorf("kill PostgreSQL: %w", err)
 	}
 	return nil
@@ -210,7 +210,7 @@ func (s *Server) remove() error {
 // alone would not tell this server from another one.
 func (s *Server) ready(ctx context.Context, proc *process) error {
 	for {
-		if pid, status := s.postmaster(); pid == proc.pid() && status == "ready" {
+		if pid, status := postmaster(s.data()); pid == proc.pid() && status == "ready" {
 			return nil
 		}
 		select {

@@ -145,7 +145,7 @@ func TestKillEndsAllProcesses(t *testing.T) {
 	pids, suspended := children(table, server.proc.pid())
 	require.False(t, suspended)
 	require.GreaterOrEqual(t, len(pids), 3, "two clients, and processes of the server's own")
-	segment, ok := server.sharedMemory()
+	segment, ok := sharedMemory(server.data())
 	require.True(t, ok)
 
 	require.NoError(t, server.Kill())
