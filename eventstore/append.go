@@ -41,8 +41,8 @@ func (s *Store) Append(ctx context.Context, writes ...StreamWrite) (Appended, er
 // Positions are in the order of the commits, so every other append waits from here until the transaction has
 // ended: call AppendTx last, and commit at once.
 //
-// tx is of [Store.DB] or of any other connection to the same database; on SQLite it must have begun with BEGIN
-// IMMEDIATE, or not have read anything yet.
+// tx is of [Store.DB] or of any other connection to the same database. On SQLite it must have begun with BEGIN
+// IMMEDIATE, or not have read anything yet; on PostgreSQL its isolation level must be read committed, the default.
 func (s *Store) AppendTx(ctx context.Context, tx *sql.Tx, writes ...StreamWrite) (Appended, error) {
 	a, err := newAppending(writes)
 	if err != nil {
@@ -121,7 +121,7 @@ func appendAll(ctx context.Context, d database, q runner, group []*appending) er
 	if h.position == before {
 		return nil
 	}
-	return d.save(ctx, q, h)
+	return d.appended(ctx, q)
 }
 
 // appendTo appends in a transaction that holds the head, and brings the head up. Trouble with the database is

@@ -35,9 +35,8 @@ func (s *Store) Backup(ctx context.Context, target string) (events int64, err er
 	}
 	defer os.RemoveAll(folder)
 	unfinished := filepath.Join(folder, "copy.db")
-	if _, sqlite := s.database.(*sqliteDB); sqlite {
-		_, err = s.database.reads().ExecContext(ctx, `VACUUM INTO $1`, unfinished)
-		err = s.database.explain(err)
+	if file, ok := s.database.(*sqliteDB); ok {
+		err = file.explain(file.copyInto(ctx, unfinished))
 	} else {
 		_, err = s.copyTo(ctx, unfinished)
 	}
@@ -98,8 +97,7 @@ func (s *Store) copyTo(ctx context.Context, target string) (events int64, err er
 		if err != nil {
 			return err
 		}
-		last, err := s.copyLog(ctx, tx, end)
-		if err != nil {
+		if err := s.copyLog(ctx, tx, end); err != nil {
 			return err
 		}
 		for name, c := range checkpoints {
@@ -107,35 +105,35 @@ func (s *Store) copyTo(ctx context.Context, target string) (events int64, err er
 				return err
 			}
 		}
-		return to.database.save(ctx, txRunner{tx}, last)
+		return to.database.appended(ctx, txRunner{tx})
 	})
 	return end, to.database.explain(err)
 }
 
 // copyLog copies the events up to a position, each to its place.
-func (s *Store) copyLog(ctx context.Context, tx *sql.Tx, end int64) (last head, err error) {
+func (s *Store) copyLog(ctx context.Context, tx *sql.Tx, end int64) error {
 	to := txRunner{tx}
-	for last.position < end {
-		r := reading{store: s, low: last.position, high: end, size: fullPage}
+	for last := int64(0); last < end; {
+		r := reading{store: s, low: last, high: end, size: fullPage}
 		err := retry(ctx, s.database, s.config.RetryFor, func() error {
 			_, err := r.next(ctx)
 			return err
 		})
 		if err != nil {
-			return last, err
+			return err
 		}
-		if len(r.page) == 0 || r.page[0].position != last.position+1 {
-			return last, &DamagedError{Position: last.position + 1, Err: errMissing}
+		if len(r.page) == 0 || r.page[0].position != last+1 {
+			return &DamagedError{Position: last + 1, Err: errMissing}
 		}
 		for i := range r.page {
 			p := &r.page[i]
 			if _, err := to.insert(ctx, p.position, p.stream, p.version, p.recordedAt, &p.row); err != nil {
-				return last, err
+				return err
 			}
-			last = head{position: p.position, recordedAt: p.recordedAt}
+			last = p.position
 		}
 	}
-	return last, nil
+	return nil
 }
 
 func (s *Store) allCheckpoints(ctx context.Context) (map[string]Checkpoint, error) {

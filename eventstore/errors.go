@@ -18,6 +18,10 @@ var (
 	ErrNegative = errors.New("a negative version is expected")
 	// ErrUnavailable is wrapped where the database cannot be reached, or refuses the login.
 	ErrUnavailable = errors.New("the database cannot be reached")
+	// ErrURL is wrapped by [Open] where the URL of a database is none.
+	ErrURL = errors.New("not a URL for PostgreSQL: write postgres://user@host:5432/database")
+	// ErrLocked is wrapped where another program kept an SQLite file locked for longer than Config.BusyTimeout.
+	ErrLocked = errors.New("locked by another program for too long")
 	// ErrOutcomeUnknown is wrapped by an append that may have been committed or not. Appending the same events
 	// again, with their ids, tells: it succeeds and adds nothing that is there.
 	ErrOutcomeUnknown = errors.New("it is not known whether the events were appended: append them again, with the same ids, to find out")

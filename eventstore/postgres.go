@@ -24,6 +24,7 @@ import (
 // evdemo_store_append raises.
 const (
 	pgStreamVersion   = "EV001"
+	pgIsolation       = "EV002"
 	pgUniqueViolation = "23505"
 	pgInvalidCatalog  = "3D000"
 	pgTooManyConns    = "53300"
@@ -38,12 +39,14 @@ const (
 
 // Statements that are PostgreSQL's own.
 const (
-	lockPostgres statement = `SELECT position, greatest(recorded_at, floor(extract(epoch FROM clock_timestamp()) * 1000000)::bigint)
-		FROM evdemo_store_head FOR UPDATE`
-	savePostgres   statement = `UPDATE evdemo_store_head SET position = $1, recorded_at = $2`
-	notifyPostgres statement = `SELECT pg_notify('evdemo_store', '')`
+	lockPostgres   statement = `SELECT last, recorded FROM evdemo_store_lock()`
+	notifyPostgres statement = `SELECT evdemo_store_notify()`
 	appendPostgres           = `SELECT first, recorded, heads FROM evdemo_store_append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)`
 
+	appendOnePostgres = `SELECT first, recorded, version FROM evdemo_store_append_one($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`
+
+	// listenLock is held, and shared, by everybody who listens: evdemo_store_notify asks for it.
+	listenLock = 7311701420894385266
 	// advisoryLock is held by whoever makes or changes the tables.
 	advisoryLock = 0x6576_6465_6d6f
 )
@@ -60,7 +63,7 @@ type postgresDB struct {
 func openPostgres(ctx context.Context, config Config) (*postgresDB, error) {
 	poolConfig, err := pgxpool.ParseConfig(config.DB)
 	if err != nil {
-		return nil, errors.New("not a URL for PostgreSQL: write postgres://user@host:5432/database") // err may show a password
+		return nil, ErrURL // err may show a password
 	}
 	params := poolConfig.ConnConfig.RuntimeParams
 	if params["application_name"] == "" {
@@ -160,10 +163,7 @@ func (d *postgresDB) lock(ctx context.Context, q runner) (h head, err error) {
 	return h, err
 }
 
-func (d *postgresDB) save(ctx context.Context, q runner, h head) error {
-	if err := q.exec(ctx, savePostgres, h.position, h.recordedAt); err != nil {
-		return err
-	}
+func (d *postgresDB) appended(ctx context.Context, q runner) error {
 	return q.exec(ctx, notifyPostgres)
 }
 
@@ -232,6 +232,14 @@ func (g *gathered) add(w *write) bool {
 
 // append appends all in a transaction of its own.
 func (g *gathered) append(ctx context.Context, conn *pgx.Conn) error {
+	if len(g.ids) == 1 {
+		var version int64
+		err := conn.QueryRow(ctx, appendOnePostgres, g.streams[0], g.bases[0], g.ids[0], g.sources[0], g.types[0], g.subjects[0],
+			g.times[0], g.contentTypes[0], g.dataSchemas[0], g.correlations[0], g.extensions[0], g.data[0]).
+			Scan(&g.first, &g.recorded, &version)
+		g.heads = []int64{version}
+		return err
+	}
 	return conn.QueryRow(ctx, appendPostgres, g.streams, g.bases, g.of, g.place, g.ids, g.sources, g.types, g.subjects, g.times,
 		g.contentTypes, g.dataSchemas, g.correlations, g.extensions, g.data).Scan(&g.first, &g.recorded, &g.heads)
 }
@@ -284,6 +292,9 @@ func (d *postgresDB) listenOnce(ctx context.Context, changed func()) (heard bool
 	if _, err := conn.Exec(ctx, `LISTEN evdemo_store`); err != nil {
 		return false
 	}
+	if _, err := conn.Exec(ctx, `SELECT pg_advisory_lock_shared($1)`, int64(listenLock)); err != nil {
+		return false
+	}
 	for {
 		changed()
 		if _, err := conn.WaitForNotification(ctx); err != nil {
@@ -292,16 +303,7 @@ func (d *postgresDB) listenOnce(ctx context.Context, changed func()) (heard bool
 	}
 }
 
-// check implements database: the row that gives positions away must agree with the log.
-func (d *postgresDB) check(ctx context.Context, found func(string)) error {
-	var next, last int64
-	const query = `SELECT position, (SELECT coalesce(max(position), 0) FROM evdemo_store_events) FROM evdemo_store_head`
-	err := d.pool.QueryRow(ctx, query).Scan(&next, &last)
-	if err == nil && next != last {
-		found(fmt.Sprintf("the last event is at position %d and should be at %d: events are missing at the end, or were put there", last, next))
-	}
-	return err
-}
+func (d *postgresDB) check(context.Context, func(string)) error { return nil }
 
 func (d *postgresDB) close() error {
 	d.disconnect(context.Background())
@@ -334,6 +336,8 @@ func (d *postgresDB) explain(err error) error {
 		return fmt.Errorf("%w: the server refuses the login: %w", ErrUnavailable, err)
 	case isSQLState(err, pgInvalidCatalog):
 		return fmt.Errorf("%w: the server has no such database: %w", ErrUnavailable, err)
+	case isSQLState(err, pgIsolation):
+		return fmt.Errorf("begin the transaction with the isolation level read committed: %w", err)
 	case isSQLState(err, pgDiskFull):
 		return fmt.Errorf("the server's disk is full, and nothing of this was written: %w", err)
 	case isSQLState(err, pgNoPrivilege):

@@ -3,6 +3,7 @@ package eventstore
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -177,8 +178,7 @@ func (d *sqliteDB) lock(ctx context.Context, q runner) (h head, err error) {
 	return h, err
 }
 
-// save implements database. The log itself has its end.
-func (d *sqliteDB) save(context.Context, runner, head) error { return nil }
+func (d *sqliteDB) appended(context.Context, runner) error { return nil }
 
 func (d *sqliteDB) reads() *sql.DB  { return d.readers }
 func (d *sqliteDB) writes() *sql.DB { return d.writer }
@@ -205,6 +205,20 @@ func (d *sqliteDB) check(ctx context.Context, found func(string)) error {
 	return rows.Err()
 }
 
+// copyInto copies the file, as it is at one moment, into a new one.
+func (d *sqliteDB) copyInto(ctx context.Context, path string) error {
+	conn, err := d.readers.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Raw(func(any) error { return driver.ErrBadConn }) }() // it is not to be read with any more
+	if _, err := conn.ExecContext(ctx, `PRAGMA query_only(0)`); err != nil {
+		return err
+	}
+	_, err = conn.ExecContext(ctx, `VACUUM INTO $1`, path)
+	return err
+}
+
 func (d *sqliteDB) close() error {
 	var errs []error
 	for _, stmt := range d.prepared {
@@ -227,7 +241,7 @@ func (d *sqliteDB) explain(err error) error {
 	case sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM:
 		return fmt.Errorf("cannot be written to: see the permissions of the file and its folder: %w", err)
 	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED:
-		return fmt.Errorf("locked by another program for too long: %w", err)
+		return fmt.Errorf("%w: %w", ErrLocked, err)
 	case sqlite3.SQLITE_FULL:
 		return fmt.Errorf("disk full, and nothing of this was written: %w", err)
 	case sqlite3.SQLITE_CORRUPT:

@@ -101,8 +101,8 @@ type database interface {
 	// lock keeps every other append from beginning until the transaction has ended, and gives the end of the log, with the
 	// time that an event appended now has.
 	lock(ctx context.Context, q runner) (head, error)
-	// save saves the new end of the log where that is not in the log itself, and has listeners notified.
-	save(ctx context.Context, q runner, h head) error
+	// appended has listeners notified when the transaction is committed.
+	appended(ctx context.Context, q runner) error
 	// reads and writes are the connections for reading, and for transactions that write.
 	reads() *sql.DB
 	writes() *sql.DB

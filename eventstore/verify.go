@@ -39,16 +39,24 @@ type Verification struct {
 	Findings    int64
 }
 
-// SnapshotCheck compares a snapshot with the state that the events give. [CheckSnapshots] makes one.
-type SnapshotCheck struct {
+// VerifyOption is an option of [Store.Verify].
+type VerifyOption func(*verifying)
+
+// snapshotCheck compares the snapshots of a fold with the state that the events give.
+type snapshotCheck struct {
 	fold    string
 	version int
 	check   func(ctx context.Context, s *Store, p *snapshot) (problem string, err error)
 }
 
+// Progress has a function called with how many events were read, every thousand or so.
+func Progress(read func(events int64)) VerifyOption {
+	return func(v *verifying) { v.progress = read }
+}
+
 // CheckSnapshots has the snapshots of a fold compared: with what the fold makes of the events, by reflect.DeepEqual.
-func CheckSnapshots[S any](fold Fold[S]) SnapshotCheck {
-	return SnapshotCheck{fold: fold.Name, version: fold.Version, check: func(ctx context.Context, s *Store, p *snapshot) (string, error) {
+func CheckSnapshots[S any](fold Fold[S]) VerifyOption {
+	c := snapshotCheck{fold: fold.Name, version: fold.Version, check: func(ctx context.Context, s *Store, p *snapshot) (string, error) {
 		kept, undecoded := open(p, fold)
 		if undecoded != nil {
 			return "cannot be decoded: " + undecoded.Error(), nil //nolint:nilerr // a finding
@@ -71,21 +79,25 @@ func CheckSnapshots[S any](fold Fold[S]) SnapshotCheck {
 		}
 		return "", nil
 	}}
+	return func(v *verifying) { v.checks = append(v.checks, c) }
 }
 
 // Verify walks the whole store while others may write, up to the last event that there is when it begins: positions are
 // dense and their times in order; every event can be read and is valid; versions are dense in every stream and in the
-// order of the positions; snapshots are whole, at an event that is there, and equal to a replay as far as checks has
-// their fold; checkpoints are within the log. It calls found with whatever is not so; an error means that it could
+// order of the positions; snapshots are whole, at an event that is there, and equal to a replay as far as [CheckSnapshots]
+// gives their fold; checkpoints are within the log. It calls found with whatever is not so; an error means that it could
 // not go on.
-func (s *Store) Verify(ctx context.Context, found func(Finding), checks ...SnapshotCheck) (Verification, error) {
-	v := verifying{store: s, checks: checks}
+func (s *Store) Verify(ctx context.Context, found func(Finding), options ...VerifyOption) (Verification, error) {
+	v := verifying{store: s, progress: func(int64) {}}
+	for _, option := range options {
+		option(&v)
+	}
 	v.found = func(f Finding) {
 		v.Findings++
 		found(f)
 	}
 	err := s.database.check(ctx, func(problem string) { v.found(Finding{Problem: problem}) })
-	for _, step := range []func(context.Context) error{v.head, v.log, v.streams, v.orders, v.snapshots, v.checkpoints} {
+	for _, step := range []func(context.Context) error{v.head, v.log, v.streams, v.orders, v.snapshots, v.ahead, v.checkpoints} {
 		if err == nil {
 			err = step(ctx)
 		}
@@ -96,10 +108,11 @@ func (s *Store) Verify(ctx context.Context, found func(Finding), checks ...Snaps
 type verifying struct {
 	Verification
 
-	store  *Store
-	checks []SnapshotCheck
-	found  func(Finding)
-	end    int64 // the last position that is looked at
+	store    *Store
+	checks   []snapshotCheck
+	progress func(events int64)
+	found    func(Finding)
+	end      int64 // the last position that is looked at
 }
 
 // each runs a query and calls row for each of its rows. A row that is a finding is reported once the query is over.
@@ -149,6 +162,7 @@ func (v *verifying) log(ctx context.Context) error {
 			last, recordedAt = p.position, p.recordedAt
 			v.Events++
 		}
+		v.progress(v.Events)
 		if low = last; len(r.page) == 0 {
 			break
 		}
@@ -212,11 +226,11 @@ func (v *verifying) orders(ctx context.Context) error {
 func (v *verifying) snapshots(ctx context.Context) error {
 	const query = `SELECT ` + snapshotColumns + `, EXISTS (SELECT 1 FROM evdemo_store_events AS e
 			WHERE e.stream = s.stream AND e.version = s.version AND e.position = s.position AND e.recorded_at = s.recorded_at)
-		FROM evdemo_store_snapshots AS s WHERE (stream, fold, fold_version, version) > ($1, $2, $3, $4)
+		FROM evdemo_store_snapshots AS s WHERE (stream, fold, fold_version, version) > ($1, $2, $3, $4) AND position <= $5
 		ORDER BY stream, fold, fold_version, version LIMIT 1`
 	for p := (snapshot{foldVersion: -1 << 31}); ; {
 		var placed bool
-		row := v.store.database.reads().QueryRowContext(ctx, query, p.stream, p.fold, p.foldVersion, p.version)
+		row := v.store.database.reads().QueryRowContext(ctx, query, p.stream, p.fold, p.foldVersion, p.version, v.end)
 		p = snapshot{}
 		err := row.Scan(&p.stream, &p.fold, &p.foldVersion, &p.version, &p.position, &p.recordedAt, &p.checksum, &p.state, &placed)
 		if errors.Is(err, sql.ErrNoRows) {
@@ -255,6 +269,16 @@ func (v *verifying) snapshot(ctx context.Context, p *snapshot, placed bool) erro
 		v.found(Finding{Stream: p.stream, Problem: fmt.Sprintf("snapshot of fold %s (version %d) at version %d: %s", p.fold, p.foldVersion, p.version, problem)})
 	}
 	return ctx.Err()
+}
+
+// ahead finds snapshots of events that are not there yet.
+func (v *verifying) ahead(ctx context.Context) error {
+	const query = `SELECT stream, position FROM evdemo_store_snapshots
+		WHERE position > (SELECT coalesce(max(position), 0) FROM evdemo_store_events)`
+	return v.each(ctx, query, func(row scanner) (*Finding, error) {
+		f := Finding{Problem: "a snapshot has this position, which is beyond the log"}
+		return &f, row.Scan(&f.Stream, &f.Position)
+	})
 }
 
 func (v *verifying) checkpoints(ctx context.Context) error {

@@ -186,7 +186,10 @@ func retry(ctx context.Context, d database, limit time.Duration, attempt func() 
 		}
 		pause := pauses.NextBackOff()
 		if time.Now().Add(pause).After(deadline) {
-			return fmt.Errorf("%w: %w", ErrUnavailable, d.explain(err))
+			if err = d.explain(err); !errors.Is(err, ErrUnavailable) {
+				err = fmt.Errorf("%w: %w", ErrUnavailable, err)
+			}
+			return err
 		}
 		select {
 		case <-time.After(pause):

@@ -93,23 +93,36 @@ func measureStores(ctx context.Context, c config) (missed bool, err error) {
 	return missed, nil
 }
 
-// place is a new store, and the bare way into its table.
+// place is a new store, and the bare way into the table of another.
 type place struct {
-	db     string
 	store  *eventstore.Store
 	sqlite *sql.DB   // nil on PostgreSQL
 	pgx    *pgx.Conn // nil on SQLite
 }
 
+// makeStore makes the tables of a store.
+func makeStore(ctx context.Context, db string) error {
+	s, err := eventstore.Open(ctx, eventstore.Config{DB: db})
+	if err != nil {
+		return err
+	}
+	return s.Close()
+}
+
 // sqlite has a measurement made in a new file.
 func (s *stores) sqlite(measure func(context.Context, *place) (pair, error)) func(context.Context) (pair, error) {
 	return func(ctx context.Context) (p pair, err error) {
-		at := place{db: filepath.Join(s.dir, fmt.Sprintf("%d.db", s.made.Add(1)))}
-		if at.store, err = eventstore.Open(ctx, eventstore.Config{DB: at.db}); err != nil {
+		var at place
+		db := filepath.Join(s.dir, fmt.Sprintf("%d.db", s.made.Add(1)))
+		bare := db + ".bare"
+		if err := makeStore(ctx, bare); err != nil {
 			return p, err
 		}
-		defer func() { err = errors.Join(err, at.store.Close(), removeAll(at.db)) }()
-		dsn := "file:" + at.db + "?_txlock=immediate&_pragma=synchronous(FULL)&_pragma=busy_timeout(5000)&_pragma=cache_size(-16384)"
+		if at.store, err = eventstore.Open(ctx, eventstore.Config{DB: db}); err != nil {
+			return p, err
+		}
+		defer func() { err = errors.Join(err, at.store.Close(), removeAll(db), removeAll(bare)) }()
+		dsn := "file:" + bare + "?_txlock=immediate&_pragma=synchronous(FULL)&_pragma=busy_timeout(5000)&_pragma=cache_size(-16384)"
 		if at.sqlite, err = sql.Open("sqlite", dsn); err != nil {
 			return p, err
 		}
@@ -131,16 +144,21 @@ func (s *stores) onPostgres(measure func(context.Context, *place) (pair, error))
 				return p, err
 			}
 		}
+		var at place
 		name := fmt.Sprintf("bench%d", s.made.Add(1))
-		if err := s.postgres.CreateDatabase(ctx, name); err != nil {
+		bare := name + "bare"
+		err = errors.Join(s.postgres.CreateDatabase(ctx, name), s.postgres.CreateDatabase(ctx, bare))
+		if err == nil {
+			err = makeStore(ctx, s.postgres.URL(bare))
+		}
+		if err != nil {
 			return p, err
 		}
-		at := place{db: s.postgres.URL(name)}
-		if at.store, err = eventstore.Open(ctx, eventstore.Config{DB: at.db}); err != nil {
+		if at.store, err = eventstore.Open(ctx, eventstore.Config{DB: s.postgres.URL(name)}); err != nil {
 			return p, err
 		}
 		defer func() { err = errors.Join(err, at.store.Close()) }()
-		if at.pgx, err = pgx.Connect(ctx, at.db); err != nil {
+		if at.pgx, err = pgx.Connect(ctx, s.postgres.URL(bare)); err != nil {
 			return p, err
 		}
 		defer func() { err = errors.Join(err, at.pgx.Close(ctx)) }()
@@ -162,8 +180,7 @@ func someEvents(n int) (events []event.Event, streams []string, err error) {
 	return events, streams, nil
 }
 
-// bareInserts inserts events, so many in a transaction, into streams that the store does not use, and takes them out of
-// its sight again.
+// bareInserts inserts events into the other store's table, so many in a transaction.
 func (at *place) bareInserts(ctx context.Context, n, batch int) (perSecond float64, err error) {
 	events, streams, err := someEvents(n)
 	if err != nil {
@@ -172,7 +189,7 @@ func (at *place) bareInserts(ctx context.Context, n, batch int) (perSecond float
 	rows := make([][]any, n)
 	for i, e := range events {
 		rows[i] = []any{
-			int64(1)<<40 + int64(i), "bare-" + streams[i], int64(i/storeStreams + 1), e.Time.UnixMicro(), e.ID, e.Source, e.Type, e.Subject,
+			int64(i + 1), streams[i], int64(i/storeStreams + 1), e.Time.UnixMicro(), e.ID, e.Source, e.Type, e.Subject,
 			e.Time.Format(time.RFC3339Nano), e.DataContentType, e.Data,
 		}
 	}

@@ -1,6 +1,6 @@
 -- +goose Up
--- The log. Positions are dense, and in the order of the commits: whoever appends holds the row of
--- evdemo_store_head until it has committed.
+-- The log. Positions are dense, and in the order of the commits: whoever appends holds the lock of evdemo_store_lock
+-- until it has committed.
 CREATE TABLE evdemo_store_events (
 	position     bigint PRIMARY KEY,
 	stream       text COLLATE "C" NOT NULL,
@@ -22,14 +22,6 @@ CREATE UNIQUE INDEX evdemo_store_events_id ON evdemo_store_events (id, source);
 CREATE INDEX evdemo_store_events_type ON evdemo_store_events (type, position);
 CREATE INDEX evdemo_store_events_subject ON evdemo_store_events (subject, position) WHERE subject IS NOT NULL;
 CREATE INDEX evdemo_store_events_correlation ON evdemo_store_events (correlation, position) WHERE correlation IS NOT NULL;
-
--- The last position given away, and its time. The row that orders all commits.
-CREATE TABLE evdemo_store_head (
-	one         integer PRIMARY KEY CHECK (one = 1),
-	position    bigint NOT NULL,
-	recorded_at bigint NOT NULL
-) WITH (fillfactor = 10);
-INSERT INTO evdemo_store_head VALUES (1, 0, 0);
 
 -- What can be made again from the log.
 CREATE TABLE evdemo_store_snapshots (
@@ -67,6 +59,32 @@ END $$;
 CREATE TRIGGER evdemo_store_events_stay BEFORE UPDATE OR DELETE OR TRUNCATE ON evdemo_store_events
 	FOR EACH STATEMENT EXECUTE FUNCTION evdemo_store_refuse();
 
+-- Keeps every other append to this log from beginning until the transaction has ended, and gives the log's end, with the
+-- time of what is appended now. It is only seen by a transaction that reads what was committed before the statement.
+-- +goose StatementBegin
+CREATE FUNCTION evdemo_store_lock(OUT last bigint, OUT recorded bigint) LANGUAGE plpgsql AS $$
+BEGIN
+	IF current_setting('transaction_isolation') <> 'read committed' THEN
+		RAISE EXCEPTION 'events are appended in transactions with the isolation level read committed' USING ERRCODE = 'EV002';
+	END IF;
+	PERFORM pg_advisory_xact_lock(7311701418400448512 + 'evdemo_store_events'::regclass::oid::bigint);
+	SELECT e.position, e.recorded_at INTO last, recorded FROM evdemo_store_events AS e ORDER BY e.position DESC LIMIT 1;
+	last := coalesce(last, 0);
+	recorded := greatest(recorded, floor(extract(epoch FROM clock_timestamp()) * 1000000)::bigint);
+END $$;
+-- +goose StatementEnd
+
+-- Wakes those who listen, when the transaction commits. They hold a shared lock: a notification that nobody hears costs
+-- a good part of a small append. Whoever begins to listen looks at the log then.
+-- +goose StatementBegin
+CREATE FUNCTION evdemo_store_notify() RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+	IF NOT pg_try_advisory_xact_lock(7311701420894385266) THEN
+		PERFORM pg_notify('evdemo_store', '');
+	END IF;
+END $$;
+-- +goose StatementEnd
+
 -- Appends events to streams whose versions are as expected, in one round trip. Where one is not, it raises EV001
 -- and appends nothing; an event that is there already raises unique_violation. "bases" has the version that
 -- each stream must have, -1 where any will do; "member" is each event's stream, counted from 1, and "place" its
@@ -78,32 +96,41 @@ CREATE FUNCTION evdemo_store_append(
 	correlations text[], extension_sets text[], payloads bytea[],
 	OUT first bigint, OUT recorded bigint, OUT heads bigint[]
 ) LANGUAGE plpgsql AS $$
-DECLARE
-	n integer := cardinality(ids);
 BEGIN
-	UPDATE evdemo_store_head AS h
-	SET position = h.position + n,
-		recorded_at = greatest(h.recorded_at, floor(extract(epoch FROM clock_timestamp()) * 1000000)::bigint)
-	RETURNING h.position - n, h.recorded_at INTO first, recorded;
+	SELECT * INTO first, recorded FROM evdemo_store_lock();
 	FOR i IN 1 .. cardinality(streams) LOOP
 		heads[i] := (SELECT coalesce(max(e.version), 0) FROM evdemo_store_events AS e WHERE e.stream = streams[i]);
 		IF bases[i] >= 0 AND bases[i] <> heads[i] THEN
 			RAISE EXCEPTION 'stream % has version %, not %', streams[i], heads[i], bases[i] USING ERRCODE = 'EV001';
 		END IF;
 	END LOOP;
-	IF n = 1 THEN -- the same as below, which costs a multiple for one row
-		INSERT INTO evdemo_store_events VALUES (first + 1, streams[1], heads[1] + 1, recorded, ids[1], sources[1], types[1],
-			nullif(subjects[1], ''), nullif(times[1], ''), nullif(content_types[1], ''), nullif(data_schemas[1], ''),
-			nullif(correlations[1], ''), nullif(extension_sets[1], ''), payloads[1]);
-	ELSE
-		INSERT INTO evdemo_store_events
-		SELECT first + e.i, streams[e.member], heads[e.member] + e.place, recorded, e.id, e.source, e.type,
-			nullif(e.subject, ''), nullif(e.time, ''), nullif(e.content_type, ''), nullif(e.data_schema, ''),
-			nullif(e.correlation, ''), nullif(e.extensions, ''), e.data
-		FROM unnest(member, place, ids, sources, types, subjects, times, content_types, data_schemas, correlations, extension_sets,
-			payloads) WITH ORDINALITY
-			AS e(member, place, id, source, type, subject, time, content_type, data_schema, correlation, extensions, data, i);
+	INSERT INTO evdemo_store_events
+	SELECT first + e.i, streams[e.member], heads[e.member] + e.place, recorded, e.id, e.source, e.type,
+		nullif(e.subject, ''), nullif(e.time, ''), nullif(e.content_type, ''), nullif(e.data_schema, ''),
+		nullif(e.correlation, ''), nullif(e.extensions, ''), e.data
+	FROM unnest(member, place, ids, sources, types, subjects, times, content_types, data_schemas, correlations, extension_sets,
+		payloads) WITH ORDINALITY
+		AS e(member, place, id, source, type, subject, time, content_type, data_schema, correlation, extensions, data, i);
+	PERFORM evdemo_store_notify();
+END $$;
+-- +goose StatementEnd
+
+-- The same for one event: it has no arrays to put together and to take apart.
+-- +goose StatementBegin
+CREATE FUNCTION evdemo_store_append_one(
+	to_stream text, base bigint, id text, source text, type text, subject text, happened text, content_type text,
+	data_schema text, correlation text, extensions text, data bytea,
+	OUT first bigint, OUT recorded bigint, OUT version bigint
+) LANGUAGE plpgsql AS $$
+BEGIN
+	SELECT * INTO first, recorded FROM evdemo_store_lock();
+	version := (SELECT coalesce(max(e.version), 0) FROM evdemo_store_events AS e WHERE e.stream = to_stream);
+	IF base >= 0 AND base <> version THEN
+		RAISE EXCEPTION 'stream % has version %, not %', to_stream, version, base USING ERRCODE = 'EV001';
 	END IF;
-	PERFORM pg_notify('evdemo_store', '');
+	INSERT INTO evdemo_store_events VALUES (first + 1, to_stream, version + 1, recorded, id, source, type,
+		nullif(subject, ''), nullif(happened, ''), nullif(content_type, ''), nullif(data_schema, ''),
+		nullif(correlation, ''), nullif(extensions, ''), data);
+	PERFORM evdemo_store_notify();
 END $$;
 -- +goose StatementEnd
