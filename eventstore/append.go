@@ -1,6 +1,7 @@
 package eventstore
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"errors"
@@ -27,6 +28,9 @@ func (s *Store) Append(ctx context.Context, writes ...StreamWrite) (Appended, er
 	a, err := newAppending(writes)
 	if err != nil {
 		return Appended{}, err
+	}
+	if ctx.Done() != nil {
+		a.keepData() // the caller may be gone before the writer has read it
 	}
 	if err := s.writer.write(ctx, a); err != nil {
 		return Appended{}, err
@@ -92,6 +96,14 @@ func newAppending(writes []StreamWrite) (*appending, error) {
 		a.writes[i] = write{stream: w.Stream, expect: w.Expect, rows: rows}
 	}
 	return a, nil
+}
+
+func (a *appending) keepData() {
+	for i := range a.writes {
+		for j := range a.writes[i].rows {
+			a.writes[i].rows[j].data = bytes.Clone(a.writes[i].rows[j].data)
+		}
+	}
 }
 
 func printable(s string) bool {

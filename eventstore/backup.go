@@ -8,6 +8,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
+	"strings"
 )
 
 // ErrNotEmpty is wrapped by [Store.Backup] where the target has something in it already.
@@ -18,7 +20,8 @@ var ErrNotEmpty = errors.New("the target of a backup must not have anything in i
 //
 // target is the path of an SQLite file that does not exist yet, or the URL of a PostgreSQL database without events. A
 // file appears once it is whole and durable. From file to file everything in it is copied, the application's tables
-// too; otherwise the log and the checkpoints are, and the rest can be made again from them.
+// too, and the copy has the file's permissions. Otherwise the log is, with the checkpoints of all but projections: those
+// begin anew, as their tables do. A file that is copied from PostgreSQL is its owner's alone.
 func (s *Store) Backup(ctx context.Context, target string) (events int64, err error) {
 	if isPostgres(target) {
 		return s.copyTo(ctx, target)
@@ -34,8 +37,19 @@ func (s *Store) Backup(ctx context.Context, target string) (events int64, err er
 		return 0, err
 	}
 	defer os.RemoveAll(folder)
-	unfinished := filepath.Join(folder, "copy.db")
-	if file, ok := s.database.(*sqliteDB); ok {
+	unfinished, mode := filepath.Join(folder, "copy.db"), fs.FileMode(0o600)
+	file, isFile := s.database.(*sqliteDB)
+	if isFile {
+		info, err := os.Stat(s.config.DB)
+		if err != nil {
+			return 0, err
+		}
+		mode = info.Mode().Perm()
+	}
+	if err := createEmpty(unfinished, mode); err != nil {
+		return 0, err
+	}
+	if isFile {
 		err = file.explain(file.copyInto(ctx, unfinished))
 	} else {
 		_, err = s.copyTo(ctx, unfinished)
@@ -46,10 +60,19 @@ func (s *Store) Backup(ctx context.Context, target string) (events int64, err er
 	if events, err = settle(ctx, unfinished); err != nil {
 		return 0, err
 	}
-	if err := os.Link(unfinished, target); err != nil { // unlike a rename it replaces nothing
+	if err := publish(unfinished, target); err != nil {
 		return 0, err
 	}
-	return events, syncFile(filepath.Dir(target))
+	return events, syncFolder(filepath.Dir(target))
+}
+
+// createEmpty makes an empty file, which SQLite takes for an empty database.
+func createEmpty(path string, mode fs.FileMode) error {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, mode)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Chmod(mode), f.Close())
 }
 
 // settle looks into a copy, and makes it durable and a single file.
@@ -65,7 +88,32 @@ func settle(ctx context.Context, path string) (events int64, err error) {
 	return events, syncFile(path)
 }
 
+// publish gives a finished file its name, and replaces nothing.
+func publish(unfinished, target string) error {
+	err := os.Link(unfinished, target)
+	if err == nil || errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	f, err := os.OpenFile(target, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600) // a file system without links
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Close(), os.Rename(unfinished, target))
+}
+
 func syncFile(path string) error {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}
+
+// syncFolder makes the name of a new file durable. Windows has no such thing.
+func syncFolder(path string) error {
+	if runtime.GOOS == "windows" {
+		return nil
+	}
 	f, err := os.Open(path)
 	if err != nil {
 		return err
@@ -101,7 +149,9 @@ func (s *Store) copyTo(ctx context.Context, target string) (events int64, err er
 			return err
 		}
 		for name, c := range checkpoints {
-			if _, err := tx.ExecContext(ctx, `INSERT INTO evdemo_store_checkpoints VALUES ($1, $2, $3)`, name, c.Version, c.Position); err != nil {
+			const insert = `INSERT INTO evdemo_store_checkpoints VALUES ($1, $2, $3)
+				ON CONFLICT (name) DO UPDATE SET version = $2, position = $3`
+			if _, err := tx.ExecContext(ctx, insert, name, c.Version, c.Position); err != nil {
 				return err
 			}
 		}
@@ -122,13 +172,15 @@ func (s *Store) copyLog(ctx context.Context, tx *sql.Tx, end int64) error {
 		if err != nil {
 			return err
 		}
-		if len(r.page) == 0 || r.page[0].position != last+1 {
+		if len(r.page) == 0 {
 			return &DamagedError{Position: last + 1, Err: errMissing}
 		}
 		for i := range r.page {
 			p := &r.page[i]
-			if _, err := to.insert(ctx, p.position, p.stream, p.version, p.recordedAt, &p.row); err != nil {
+			if ok, err := to.insert(ctx, p.position, p.stream, p.version, p.recordedAt, &p.row); err != nil {
 				return err
+			} else if !ok {
+				return &DamagedError{Position: p.position, Stream: p.stream, Err: errors.New("its id is another event's too")}
 			}
 			last = p.position
 		}
@@ -149,7 +201,9 @@ func (s *Store) allCheckpoints(ctx context.Context) (map[string]Checkpoint, erro
 		if err := rows.Scan(&name, &c.Version, &c.Position); err != nil {
 			return nil, err
 		}
-		all[name] = c
+		if !strings.HasPrefix(name, projectionNames) { // what those have written is not copied
+			all[name] = c
+		}
 	}
 	return all, rows.Err()
 }

@@ -16,6 +16,6 @@
 // An SQLite file must be on a local disk, and any number of processes may share it. Package eventstore/relay publishes
 // the log to RabbitMQ; package worker/inbox remembers in the same database what was handled.
 //
-// Tables, indexes, triggers and functions whose names begin with evdemo_store_ are the store's. Triggers keep events from
-// being changed and deleted.
+// Tables, indexes, triggers and functions whose names begin with evdemo_store_ are the store's. Triggers refuse to
+// UPDATE and DELETE events, so that nobody does by mistake; SQLite's REPLACE goes past them.
 package eventstore

@@ -19,7 +19,7 @@ var (
 	// ErrUnavailable is wrapped where the database cannot be reached, or refuses the login.
 	ErrUnavailable = errors.New("the database cannot be reached")
 	// ErrURL is wrapped by [Open] where the URL of a database is none.
-	ErrURL = errors.New("not a URL for PostgreSQL: write postgres://user@host:5432/database")
+	ErrURL = errors.New("not a URL to reach PostgreSQL with")
 	// ErrLocked is wrapped where another program kept an SQLite file locked for longer than Config.BusyTimeout.
 	ErrLocked = errors.New("locked by another program for too long")
 	// ErrOutcomeUnknown is wrapped by an append that may have been committed or not. Appending the same events
@@ -27,6 +27,9 @@ var (
 	ErrOutcomeUnknown = errors.New("it is not known whether the events were appended: append them again, with the same ids, to find out")
 	// ErrNoVersion is wrapped by [Load] where a stream does not have the version asked for.
 	ErrNoVersion = errors.New("there is no version")
+	// ErrRewound is wrapped by a follower where the log has not got any more what it had read: it was restored from a
+	// backup, or its server has lost the last commits. What was read after that may never have happened.
+	ErrRewound = errors.New("the log is not the one that was read before: it was restored, or its server has lost commits")
 	// ErrLeaseLost is wrapped where another process has become the active one meanwhile.
 	ErrLeaseLost = errors.New("another process has taken over")
 )
@@ -55,7 +58,7 @@ type DuplicateError struct {
 }
 
 func (e *DuplicateError) Error() string {
-	return fmt.Sprintf("another event with id %s and source %s is in stream %s, at position %d", e.ID, e.Source, e.Stream, e.Position)
+	return fmt.Sprintf("an event with id %s and source %s but other content, or in another stream, is in stream %s, at position %d", e.ID, e.Source, e.Stream, e.Position)
 }
 
 // InvalidError is returned by an append of an event that is none, or that the store cannot hold. Nothing was

@@ -2,7 +2,9 @@ package eventstore
 
 import (
 	"context"
+	"database/sql"
 	"errors"
+	"fmt"
 	"iter"
 	"sync"
 	"time"
@@ -11,7 +13,8 @@ import (
 // Follow reads like [Store.Read], and goes on with what is appended from then on, until ctx ends or Query.Limit is
 // reached. Positions are in the order of the commits: what it has passed, nobody fills in later.
 //
-// It is woken by appends of the same Store, on PostgreSQL by those of every program, and looks by itself every
+// A log that no longer has what was read of it ends it with [ErrRewound]; so does a position that the log has not come
+// to. It is woken by appends of the same Store, on PostgreSQL by those of every program, and looks by itself every
 // Config.Poll. As with Read an error is the last thing that it gives; the end of ctx is one.
 func (s *Store) Follow(ctx context.Context, q Query) iter.Seq2[Recorded, error] {
 	return func(yield func(Recorded, error) bool) {
@@ -30,24 +33,58 @@ func (s *Store) Follow(ctx context.Context, q Query) iter.Seq2[Recorded, error] 
 
 func (s *Store) follow(ctx context.Context, q Query, yield func(Recorded, error) bool) error {
 	r := reading{store: s, query: q, low: q.After, size: firstPage, left: q.Limit}
+	passed := mark{position: q.After}
 	for {
 		changed := s.signal.next()
-		head, err := s.Head(ctx)
+		end, err := s.advance(ctx, passed)
 		if err != nil {
 			return err
 		}
-		if r.high = head; head > r.low {
+		if r.high = end.position; end.position > passed.position {
 			if err := r.run(ctx, yield); err != nil {
 				return err
 			}
 			if q.Limit > 0 && r.left == 0 {
 				return nil
 			}
-			r.low = max(r.low, head)
+			if r.dense() && r.low < end.position {
+				return fmt.Errorf("it ends at position %d, before %d: %w", r.low, end.position, ErrRewound)
+			}
 		}
+		passed, r.low = end, end.position
 		if err := s.await(ctx, changed); err != nil {
 			return err
 		}
+	}
+}
+
+// mark is a place in the log, by the event there.
+type mark struct {
+	position int64
+	id       string // empty where it is not known, and at the beginning
+}
+
+// advance gives the end of the log, which must have the mark in it.
+func (s *Store) advance(ctx context.Context, from mark) (end mark, err error) {
+	const query = `SELECT position, id, coalesce((SELECT id FROM evdemo_store_events WHERE position = $1), '')
+		FROM evdemo_store_events ORDER BY position DESC LIMIT 1`
+	var there string
+	err = retry(ctx, s.database, s.config.RetryFor, func() error {
+		err := s.database.reads().QueryRowContext(ctx, query, from.position).Scan(&end.position, &end.id, &there)
+		if errors.Is(err, sql.ErrNoRows) {
+			return nil
+		}
+		return err
+	})
+	switch {
+	case err != nil:
+		return mark{}, err
+	case end.position < from.position:
+		return mark{}, fmt.Errorf("it ends at position %d, before %d: %w", end.position, from.position, ErrRewound)
+	case from.id != "" && there != from.id:
+		return mark{}, fmt.Errorf("position %d has another event: %w", from.position, ErrRewound)
+	default:
+		return end, nil
 	}
 }
 

@@ -31,6 +31,7 @@ type Lease struct {
 
 	mu      sync.Mutex
 	renewed time.Time // when the last renewal that succeeded began
+	open    int       // transactions of ours that hold the lease's row: nobody takes it meanwhile
 }
 
 // Lead waits until this process is the active one under a name and runs fn, whose ctx ends when that is over: with
@@ -40,14 +41,23 @@ type Lease struct {
 // A process that is stopped for longer than the lease, by a debugger or a swap, may for a moment go on beside its
 // successor. [Lease.Save] is what it cannot do then.
 func (s *Store) Lead(ctx context.Context, name string, lease time.Duration, fn func(context.Context, *Lease) error) error {
+	return s.lead(ctx, name, lease, nil, fn)
+}
+
+// lead is Lead, which also ends when over says so while the lease is another's.
+func (s *Store) lead(
+	ctx context.Context, name string, lease time.Duration, over func(context.Context) (bool, error), fn func(context.Context, *Lease) error,
+) error {
 	orDefault(&lease, DefaultLease)
 	if lease < minLease {
 		return fmt.Errorf("lease %s: %s is too short, the least is %s", name, lease, minLease)
 	}
 	l := &Lease{store: s, name: name, owner: uuid.NewString(), duration: lease}
 	for {
-		if err := l.acquire(ctx); err != nil {
+		if ours, err := l.acquire(ctx, over); err != nil {
 			return fmt.Errorf("wait for the lease %s: %w", name, err)
+		} else if !ours {
+			return nil
 		}
 		if lost, err := l.hold(ctx, fn); !lost {
 			return err
@@ -79,23 +89,53 @@ func (l *Lease) renew(ctx context.Context, stop context.CancelCauseFunc) {
 		case <-ctx.Done():
 			return
 		}
-		deadline := l.lastRenewed().Add(l.duration * 3 / 4)
+		deadline, held := l.deadline()
+		if held {
+			continue
+		}
 		attempt, cancel := context.WithDeadline(ctx, deadline)
+		began := time.Now()
 		err := l.store.transact(attempt, func(tx *sql.Tx) error { return l.renewIn(attempt, tx) })
 		cancel()
-		switch {
-		case err == nil, ctx.Err() != nil:
-		case errors.Is(err, ErrLeaseLost), !time.Now().Before(deadline):
+		if err == nil {
+			l.noteRenewed(began)
+		}
+		if err == nil || ctx.Err() != nil {
+			continue
+		}
+		deadline, held = l.deadline() // it may have waited behind a transaction of ours
+		if errors.Is(err, ErrLeaseLost) || !held && !time.Now().Before(deadline) {
 			stop(ErrLeaseLost)
 			return
 		}
 	}
 }
 
-func (l *Lease) lastRenewed() time.Time {
+// deadline is when the lease must have been renewed. Held tells that it is held by a transaction under way, however
+// long that takes.
+func (l *Lease) deadline() (deadline time.Time, held bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.renewed
+	return l.renewed.Add(l.duration * 3 / 4), l.open > 0
+}
+
+// transact runs fn in a transaction that holds the lease, which is renewed when it is committed.
+func (l *Lease) transact(ctx context.Context, fn func(tx *sql.Tx) error) error {
+	l.mu.Lock()
+	l.open++
+	l.mu.Unlock()
+	err := l.store.transactAgain(ctx, func(tx *sql.Tx) error {
+		if err := l.renewIn(ctx, tx); err != nil {
+			return err
+		}
+		return fn(tx)
+	})
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.open--; err == nil {
+		l.renewed = time.Now() // the others see the row change now
+	}
+	return err
 }
 
 func (l *Lease) noteRenewed(began time.Time) {
@@ -106,7 +146,6 @@ func (l *Lease) noteRenewed(began time.Time) {
 
 // renewIn renews the lease in a transaction, which keeps every other process from taking it until it has ended.
 func (l *Lease) renewIn(ctx context.Context, tx *sql.Tx) error {
-	began := time.Now()
 	const renew = `UPDATE evdemo_store_leases SET renewed = renewed + 1 WHERE name = $1 AND owner = $2`
 	ours, err := inserted(tx.ExecContext(ctx, renew, l.name, l.owner))
 	if err != nil {
@@ -115,12 +154,11 @@ func (l *Lease) renewIn(ctx context.Context, tx *sql.Tx) error {
 	if !ours {
 		return fmt.Errorf("lease %s: %w", l.name, ErrLeaseLost)
 	}
-	l.noteRenewed(began)
 	return nil
 }
 
-// acquire waits for the lease.
-func (l *Lease) acquire(ctx context.Context) error {
+// acquire waits for the lease, or until over says that it is not needed any more.
+func (l *Lease) acquire(ctx context.Context, over func(context.Context) (bool, error)) (ours bool, err error) {
 	pause := min(l.duration/4, maxLook)
 	var seen int64
 	var holder string
@@ -133,7 +171,7 @@ func (l *Lease) acquire(ctx context.Context) error {
 			return err
 		})
 		if err != nil {
-			return err
+			return false, err
 		}
 		// A pause of this process is no silence of the other's.
 		silent += min(time.Since(looked), 2*pause)
@@ -144,14 +182,19 @@ func (l *Lease) acquire(ctx context.Context) error {
 		if now.owner == "" || silent >= l.duration {
 			if ours, err := l.take(ctx, now); err != nil || ours {
 				l.noteRenewed(began)
-				return err
+				return ours, err
 			}
 			continue
+		}
+		if over != nil {
+			if over, err := over(ctx); err != nil || over {
+				return false, err
+			}
 		}
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
-			return ctx.Err()
+			return false, ctx.Err()
 		}
 	}
 }
@@ -223,12 +266,17 @@ func checkpointIn(ctx context.Context, in interface {
 	return c, err
 }
 
-// Save saves the checkpoint of the lease's name in a transaction of [Store.DB], together with what else that does. Where
-// the lease is another's meanwhile the error wraps [ErrLeaseLost], and the transaction must be rolled back.
+// Save saves the checkpoint of the lease's name in a transaction of [Store.DB], together with what else that does, and
+// which must end within half the lease. Where the lease is another's meanwhile the error wraps [ErrLeaseLost], and the
+// transaction must be rolled back.
 func (l *Lease) Save(ctx context.Context, tx *sql.Tx, c Checkpoint) error {
 	if err := l.renewIn(ctx, tx); err != nil {
 		return err
 	}
+	return l.save(ctx, tx, c)
+}
+
+func (l *Lease) save(ctx context.Context, tx *sql.Tx, c Checkpoint) error {
 	const save = `INSERT INTO evdemo_store_checkpoints VALUES ($1, $2, $3)
 		ON CONFLICT (name) DO UPDATE SET version = $2, position = $3`
 	_, err := tx.ExecContext(ctx, save, l.name, c.Version, c.Position)
@@ -237,5 +285,5 @@ func (l *Lease) Save(ctx context.Context, tx *sql.Tx, c Checkpoint) error {
 
 // SaveNow saves the checkpoint in a transaction of its own.
 func (l *Lease) SaveNow(ctx context.Context, c Checkpoint) error {
-	return l.store.transactAgain(ctx, func(tx *sql.Tx) error { return l.Save(ctx, tx, c) })
+	return l.transact(ctx, func(tx *sql.Tx) error { return l.save(ctx, tx, c) })
 }

@@ -1,6 +1,7 @@
 package eventstore
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -33,85 +34,157 @@ const (
 	pgSerialization   = "40001"
 	pgDeadlock        = "40P01"
 	pgReadOnly        = "25006"
-	pgConnection      = "08"  // a class
+	pgConnection      = "08" // a class
+	pgProtocol        = "08P01"
 	pgIntervention    = "57P" // the server ends, starts, or ends a session
 )
 
 // Statements that are PostgreSQL's own.
 const (
-	lockPostgres   statement = `SELECT last, recorded FROM evdemo_store_lock()`
+	// With the lock, and in more than one round trip: a client that is frozen or cut off must not keep it for hours.
+	lockPostgres statement = `SELECT last, recorded, set_config('idle_in_transaction_session_timeout',
+		CASE current_setting('idle_in_transaction_session_timeout') WHEN '0' THEN '30s'
+		ELSE current_setting('idle_in_transaction_session_timeout') END, true) FROM evdemo_store_lock()`
 	notifyPostgres statement = `SELECT evdemo_store_notify()`
 	appendPostgres           = `SELECT first, recorded, heads FROM evdemo_store_append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)`
 
 	appendOnePostgres = `SELECT first, recorded, version FROM evdemo_store_append_one($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`
 
 	// listenLock is held, and shared, by everybody who listens: evdemo_store_notify asks for it.
-	listenLock = 7311701420894385266
-	// advisoryLock is held by whoever makes or changes the tables.
-	advisoryLock = 0x6576_6465_6d6f
+	listenLock = 7311701418400448511
+	// migrationLock is held by whoever makes or changes the tables.
+	migrationLock = 0x6576_6465_6d6f
 )
 
-// postgresDB is a store in a PostgreSQL database: a pool of connections, and one that appends alone, so that appends
-// never wait for those who hold the others.
+// postgresDB is a store in a PostgreSQL database. Nobody waits for connections that others hold while they wait: there
+// are some for reading, some for the store's own transactions, some for the application's, and one that appends.
 type postgresDB struct {
-	pool   *pgxpool.Pool
-	db     *sql.DB
-	config *pgx.ConnConfig
-	writer *pgx.Conn // the writer's goroutine's; nil until it is needed
+	config             *pgx.ConnConfig
+	pools              []*pgxpool.Pool
+	reading, own, apps *sql.DB
+	writer             *pgx.Conn // the writer's goroutine's; nil until it is needed
 }
 
+// connectTimeout is for connecting to a server, where the URL says nothing of that.
+const connectTimeout = 5 * time.Second
+
 func openPostgres(ctx context.Context, config Config) (*postgresDB, error) {
-	poolConfig, err := pgxpool.ParseConfig(config.DB)
+	_, rest, _ := strings.Cut(config.DB, "://")
+	poolConfig, err := pgxpool.ParseConfig("postgres://" + rest)
 	if err != nil {
-		return nil, ErrURL // err may show a password
+		return nil, explainURL(config.DB, err)
 	}
-	params := poolConfig.ConnConfig.RuntimeParams
+	connConfig := poolConfig.ConnConfig
+	params := connConfig.RuntimeParams
 	if params["application_name"] == "" {
 		params["application_name"] = "evdemo"
 	}
 	if config.Unsynced {
 		params["synchronous_commit"] = "off"
 	}
-	poolConfig.MaxConns = int32(min(config.MaxConns, 1000)) //nolint:gosec // it fits
-	d := &postgresDB{config: poolConfig.ConnConfig.Copy()}
-	if d.pool, err = pgxpool.NewWithConfig(ctx, poolConfig); err != nil {
+	orDefault(&connConfig.ConnectTimeout, connectTimeout)
+	connConfig.DialFunc = dialer(connConfig.ConnectTimeout).DialContext
+	if connConfig.ValidateConnect == nil && !strings.Contains(config.DB, "target_session_attrs") {
+		// A standby is behind: whoever reads from it after another server would pass over events.
+		connConfig.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsPrimary
+	}
+	if config.MaxConns > 0 || !strings.Contains(config.DB, "pool_max_conns") {
+		poolConfig.MaxConns = int32(min(cmp.Or(config.MaxConns, DefaultMaxConns), 1000)) //nolint:gosec // it fits
+	}
+	d := &postgresDB{config: connConfig}
+	var existing bool
+	err = retry(ctx, d, config.RetryFor, func() (err error) {
+		existing, err = d.look(ctx)
+		return err
+	})
+	if err == nil && !existing && config.Existing {
+		err = fmt.Errorf("%w in that database", ErrNoStore)
+	}
+	if err != nil {
 		return nil, err
 	}
-	d.db = stdlib.OpenDBFromPool(d.pool)
-	if err := retry(ctx, d, config.RetryFor, func() error { return d.prepare(ctx, config.Existing) }); err != nil {
+	if err := d.connectPools(ctx, poolConfig); err != nil {
+		_ = d.close() //nolint:contextcheck // it has a limit of its own
+		return nil, err
+	}
+	if err := retry(ctx, d, config.RetryFor, func() error { return d.prepare(ctx, existing, config.RetryFor) }); err != nil {
 		_ = d.close() //nolint:contextcheck // it has a limit of its own
 		return nil, err
 	}
 	return d, nil
 }
 
-// prepare makes the tables, one program at a time.
-func (d *postgresDB) prepare(ctx context.Context, existing bool) error {
-	if existing {
-		var there bool
-		if err := d.pool.QueryRow(ctx, `SELECT to_regclass('evdemo_store_events') IS NOT NULL`).Scan(&there); err != nil {
+func (d *postgresDB) connectPools(ctx context.Context, config *pgxpool.Config) error {
+	for _, db := range []**sql.DB{&d.reading, &d.own, &d.apps} {
+		pool, err := pgxpool.NewWithConfig(ctx, config.Copy())
+		if err != nil {
 			return err
 		}
-		if !there {
-			return fmt.Errorf("%w in that database", ErrNoStore)
+		d.pools = append(d.pools, pool)
+		*db = stdlib.OpenDBFromPool(pool)
+	}
+	return nil
+}
+
+// prepare makes the tables, one program at a time, where they are not as they should be.
+func (d *postgresDB) prepare(ctx context.Context, existing bool, limit time.Duration) error {
+	if existing {
+		if current, err := isCurrent(ctx, goose.DialectPostgres, d.own, "migrations/postgres"); err != nil || current {
+			return err
 		}
 	}
-	conn, err := pgx.ConnectConfig(ctx, d.config) // its end is the end of the lock
+	lock, err := d.apps.BeginTx(ctx, nil)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
-	if _, err := conn.Exec(ctx, `SELECT pg_advisory_lock($1)`, int64(advisoryLock)); err != nil {
+	defer func() { _ = lock.Rollback() }() // the end of the lock
+	limit = max(limit, time.Second)
+	limited, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	if _, err := lock.ExecContext(limited, `SELECT pg_advisory_xact_lock($1)`, int64(migrationLock)); err != nil {
+		if limited.Err() != nil && ctx.Err() == nil {
+			return fmt.Errorf("another program has been making the tables for longer than %s", limit)
+		}
 		return err
 	}
-	return migrate(ctx, goose.DialectPostgres, d.db, "migrations/postgres")
+	return migrate(ctx, goose.DialectPostgres, d.own, "migrations/postgres")
+}
+
+// look finds the store along the search path, or else the schema for a new one, and has every connection from now on
+// look there first: a schema that somebody puts in front later must not send a store to other tables.
+func (d *postgresDB) look(ctx context.Context) (existing bool, err error) {
+	conn, err := pgx.ConnectConfig(ctx, d.config)
+	if err != nil {
+		return false, err
+	}
+	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
+	const query = `SELECT coalesce(current_schema(), ''), current_setting('server_encoding'), current_setting('search_path'),
+		coalesce((SELECT schemaname FROM pg_tables
+			WHERE tablename = 'evdemo_store_events' AND schemaname = ANY (current_schemas(false))
+			ORDER BY array_position(current_schemas(false), schemaname) LIMIT 1), '')`
+	var schema, encoding, path, found string
+	if err := conn.QueryRow(ctx, query).Scan(&schema, &encoding, &path, &found); err != nil {
+		return false, err
+	}
+	switch {
+	case schema == "":
+		return false, errors.New("no schema of the search path is there: make one, or set another with ?search_path=")
+	case encoding != "UTF8":
+		return false, fmt.Errorf("the database has the encoding %s and cannot hold all events: make one with UTF8", encoding)
+	case found != "":
+		schema = found
+	}
+	set := "SET search_path = " + pgx.Identifier{schema}.Sanitize() + ", " + path
+	d.config.AfterConnect = func(ctx context.Context, conn *pgconn.PgConn) error {
+		_, err := conn.Exec(ctx, set).ReadAll()
+		return err
+	}
+	return found != "", nil
 }
 
 func (d *postgresDB) appendGroup(ctx context.Context, group []*appending) (begun bool, err error) {
 	if d.writer == nil {
-		config := d.config.Copy()
-		config.RuntimeParams["default_transaction_isolation"] = "read committed" // behind the lock the newest versions count
-		if d.writer, err = pgx.ConnectConfig(ctx, config); err != nil {
+		if d.writer, err = d.connectWriter(ctx); err != nil {
 			return false, err
 		}
 	}
@@ -121,7 +194,7 @@ func (d *postgresDB) appendGroup(ctx context.Context, group []*appending) (begun
 			g.answer(group)
 			return true, nil
 		}
-		begun = !pgconn.SafeToRetry(err) && d.transient(err)
+		begun = mayBeCommitted(err)
 	}
 	if err == nil || isSQLState(err, pgStreamVersion, pgUniqueViolation) {
 		begun, err = d.appendOneByOne(ctx, group)
@@ -130,6 +203,24 @@ func (d *postgresDB) appendGroup(ctx context.Context, group []*appending) (begun
 		d.disconnect(context.WithoutCancel(ctx))
 	}
 	return begun, err
+}
+
+// connectWriter gives a connection whose transactions see, behind the lock, what was committed last.
+func (d *postgresDB) connectWriter(ctx context.Context) (*pgx.Conn, error) {
+	conn, err := pgx.ConnectConfig(ctx, d.config)
+	if err != nil {
+		return nil, err
+	}
+	var isolation string
+	err = conn.QueryRow(ctx, `SHOW default_transaction_isolation`).Scan(&isolation)
+	if err == nil && isolation != "read committed" { // a parameter of the connection is refused by poolers
+		_, err = conn.Exec(ctx, `SET default_transaction_isolation = 'read committed'`)
+	}
+	if err != nil {
+		_ = conn.Close(context.WithoutCancel(ctx))
+		return nil, err
+	}
+	return conn, nil
 }
 
 // disconnect has the next group use a new connection: to another server, where the URL has several and this one is
@@ -155,11 +246,22 @@ func (d *postgresDB) appendOneByOne(ctx context.Context, group []*appending) (be
 		return false, err
 	}
 	err = tx.Commit(ctx)
-	return err != nil && !pgconn.SafeToRetry(err), err
+	return mayBeCommitted(err), err
+}
+
+// mayBeCommitted tells whether a transaction that ended with an error may have been committed: the server did not
+// say that it was rolled back, which it does with the severity ERROR.
+func mayBeCommitted(err error) bool {
+	if err == nil || pgconn.SafeToRetry(err) {
+		return false
+	}
+	pgErr, answered := errors.AsType[*pgconn.PgError](err)
+	return !answered || pgErr.SeverityUnlocalized != "ERROR"
 }
 
 func (d *postgresDB) lock(ctx context.Context, q runner) (h head, err error) {
-	err = q.row(ctx, lockPostgres).Scan(&h.position, &h.recordedAt)
+	var timeout string
+	err = q.row(ctx, lockPostgres).Scan(&h.position, &h.recordedAt, &timeout)
 	return h, err
 }
 
@@ -264,8 +366,14 @@ func (g *gathered) answer(group []*appending) {
 	}
 }
 
-func (d *postgresDB) reads() *sql.DB  { return d.db }
-func (d *postgresDB) writes() *sql.DB { return d.db }
+func (d *postgresDB) reads() *sql.DB        { return d.reading }
+func (d *postgresDB) writes() *sql.DB       { return d.own }
+func (d *postgresDB) applications() *sql.DB { return d.apps }
+
+// options implements database: appends are refused in other transactions, whatever the database's default is.
+func (d *postgresDB) options() *sql.TxOptions {
+	return &sql.TxOptions{Isolation: sql.LevelReadCommitted}
+}
 
 // listen has a connection of its own, and another whenever that is lost. What was missed meanwhile is looked for
 // at once, and by the followers' polls.
@@ -303,13 +411,18 @@ func (d *postgresDB) listenOnce(ctx context.Context, changed func()) (heard bool
 	}
 }
 
-func (d *postgresDB) check(context.Context, func(string)) error { return nil }
+func (d *postgresDB) check(context.Context) ([]string, error) { return nil, nil }
 
 func (d *postgresDB) close() error {
 	d.disconnect(context.Background())
-	err := d.db.Close()
-	d.pool.Close()
-	return err
+	var errs []error
+	for i, db := range []*sql.DB{d.reading, d.own, d.apps} {
+		if i < len(d.pools) {
+			errs = append(errs, db.Close())
+			d.pools[i].Close()
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // transient implements database: the server is away or has become a standby, or has chosen this transaction to end a
@@ -319,7 +432,7 @@ func (d *postgresDB) transient(err error) bool {
 		return false
 	}
 	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
-		return strings.HasPrefix(pgErr.Code, pgConnection) || strings.HasPrefix(pgErr.Code, pgIntervention) ||
+		return strings.HasPrefix(pgErr.Code, pgConnection) && pgErr.Code != pgProtocol || strings.HasPrefix(pgErr.Code, pgIntervention) ||
 			isSQLState(err, pgTooManyConns, pgSerialization, pgDeadlock, pgReadOnly)
 	}
 	_, network := errors.AsType[net.Error](err)
@@ -353,6 +466,20 @@ func (d *postgresDB) explain(err error) error {
 func isSQLState(err error, codes ...string) bool {
 	pgErr, ok := errors.AsType[*pgconn.PgError](err)
 	return ok && slices.Contains(codes, pgErr.Code)
+}
+
+// explainURL says what is wrong with a URL, without the URL and the password in it.
+func explainURL(db string, err error) error {
+	_, problem, _ := strings.Cut(err.Error(), "`: ") // behind the URL
+	if u, err := url.Parse(db); err != nil || problem == "" {
+		problem = ""
+	} else if password, set := u.User.Password(); set && password != "" && strings.Contains(problem, password) {
+		problem = ""
+	}
+	if problem == "" {
+		return fmt.Errorf("%w: write postgres://user@host:5432/database", ErrURL)
+	}
+	return fmt.Errorf("%w: %s", ErrURL, problem)
 }
 
 // withoutPassword is a URL without its password, and without parameters that may be one.

@@ -18,12 +18,13 @@ type Query struct {
 	FromVersion, ToVersion int64
 	// After and Through limit the positions: from the one after After, up to and with Through; 0 means no limit.
 	After, Through int64
-	// AsOf reads what the log had in it at this time: the events appended until then. It is by Recorded.RecordedAt, not
-	// by the time that an event bears.
+	// AsOf reads the events that had been appended at this time. It is by Recorded.RecordedAt, not by the time that an event
+	// bears: the moment at which its transaction began to append, by the clock of the machine that did (PostgreSQL: of the
+	// server). So a moment just gone by may still gain events, until the transactions of then have committed.
 	AsOf time.Time
 	// Correlation reads one flow: the events with this correlationid, and the one that began it, which has this id.
 	Correlation string
-	// Types reads events of these types.
+	// Types reads events of these types, those that the log has: Config.Upcast comes after that.
 	Types []string
 	// Subject reads events with this subject.
 	Subject string
@@ -99,6 +100,9 @@ func (q Query) conditions() []condition {
 	return all
 }
 
+// maxBranches is up to how many types are read by their index.
+const maxBranches = 16
+
 // branches gives the conditions of which exactly one holds for each event. Each has an index of its own that is in the
 // order of the positions; put together with OR or IN, the databases may sort all that there is for every page.
 func (q Query) branches() [][]condition {
@@ -109,10 +113,21 @@ func (q Query) branches() [][]condition {
 			{where("id = ?", q.Correlation), where("coalesce(correlation, '') <> ?", q.Correlation)},
 		}
 	}
-	if len(q.Types) == 0 {
+	types := slices.Compact(slices.Sorted(slices.Values(q.Types)))
+	switch {
+	case len(types) == 0:
+		return branches
+	case len(types) > maxBranches: // so many are not few of the events: the log is gone through in its order
+		args := make([]any, len(types))
+		for i, t := range types {
+			args[i] = t
+		}
+		in := where("type IN (?"+strings.Repeat(", ?", len(types)-1)+")", args...)
+		for i, b := range branches {
+			branches[i] = append(b, in)
+		}
 		return branches
 	}
-	types := slices.Compact(slices.Sorted(slices.Values(q.Types)))
 	all := make([][]condition, 0, len(branches)*len(types))
 	for _, t := range types {
 		for _, b := range branches {

@@ -14,7 +14,7 @@ import (
 // Pages begin small, for the many reads that want little, and grow. What one page holds in memory is about
 // pageBytes at most, and one event.
 const (
-	firstPage = 64
+	firstPage = 16
 	fullPage  = 1024
 	pageBytes = 4 << 20
 )
@@ -27,6 +27,7 @@ const (
 // iteration that ends without one has given everything.
 func (s *Store) Read(ctx context.Context, q Query) iter.Seq2[Recorded, error] {
 	return func(yield func(Recorded, error) bool) {
+		q := q // a second iteration has a time of its own
 		err := q.validate()
 		if err == nil && !q.AsOf.IsZero() {
 			var empty bool
@@ -56,6 +57,7 @@ type reading struct {
 	size      int
 	left      int  // of the limit
 	over      bool // there is nothing left to read
+	holes     bool // are for the caller to find
 	page      []placed
 }
 
@@ -105,6 +107,9 @@ func (r *reading) next(ctx context.Context) (more bool, err error) {
 		if r.beyond(p.position) {
 			return false, nil
 		}
+		if before := r.low + int64(len(r.page)); r.dense() && p.position != before+1 {
+			return false, &DamagedError{Position: before + 1, Err: errMissing}
+		}
 		r.page = append(r.page, p)
 		if bytes += p.size(); bytes > pageBytes {
 			break
@@ -118,6 +123,12 @@ func (r *reading) next(ctx context.Context) (more bool, err error) {
 	return more, nil
 }
 
+// dense tells whether every position must come.
+func (r *reading) dense() bool {
+	q := &r.query
+	return !r.holes && q.Stream == "" && len(q.Types) == 0 && q.Subject == "" && q.Correlation == "" && !q.Backwards
+}
+
 // beyond tells whether an event is behind the limit at which the reading ends.
 func (r *reading) beyond(position int64) bool {
 	if r.query.Backwards {
@@ -128,7 +139,7 @@ func (r *reading) beyond(position int64) bool {
 
 // resize makes the next page's size from what this one had.
 func (r *reading) resize(bytes int) {
-	r.size = min(2*r.size, fullPage)
+	r.size = min(4*r.size, fullPage)
 	if n := len(r.page); n > 0 && bytes > 0 {
 		r.size = max(1, min(r.size, pageBytes/(bytes/n+1)))
 	}

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"hash/crc32"
 	"log/slog"
+	"time"
 )
 
 // snapshot is a state as the table has it.
@@ -70,13 +71,13 @@ func open[S any](p *snapshot, fold Fold[S]) (value S, err error) {
 // newestSnapshot gives the newest snapshot that a load may begin with, nil where there is none.
 func (s *Store) newestSnapshot(ctx context.Context, stream, fold string, foldVersion int, l *loading, below int64) (*snapshot, error) {
 	conditions := []condition{where("stream = ?", stream), where("fold = ?", fold), where("fold_version = ?", foldVersion)}
-	if l.version > 0 {
-		conditions = append(conditions, where("version <= ?", l.version))
+	if l.version != nil {
+		conditions = append(conditions, where("version <= ?", *l.version))
 	}
 	if below >= 0 {
 		conditions = append(conditions, where("version < ?", below))
 	}
-	if !l.moment.IsZero() {
+	if l.moment != nil {
 		conditions = append(conditions, where("recorded_at <= ?", l.moment.UnixMicro()))
 	}
 	var q statementText
@@ -93,6 +94,9 @@ func (s *Store) newestSnapshot(ctx context.Context, stream, fold string, foldVer
 	return &p, err
 }
 
+// snapshotTime is how long a load waits for its snapshot to be written, which can be done without.
+const snapshotTime = 2 * time.Second
+
 // save writes a snapshot of a state.
 func save[S any](ctx context.Context, s *Store, stream string, fold Fold[S], state *State[S]) error {
 	encoded, err := fold.encode(state.Value)
@@ -106,7 +110,9 @@ func save[S any](ctx context.Context, s *Store, stream string, fold Fold[S], sta
 	const insert = `INSERT INTO evdemo_store_snapshots (` + snapshotColumns + `) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
 		ON CONFLICT (stream, fold, fold_version, version) DO UPDATE SET checksum = excluded.checksum, state = excluded.state,
 		position = excluded.position, recorded_at = excluded.recorded_at`
-	return s.transactAgain(ctx, func(tx *sql.Tx) error {
+	ctx, cancel := context.WithTimeout(ctx, snapshotTime)
+	defer cancel()
+	return s.transact(ctx, func(tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, insert, p.stream, p.fold, p.foldVersion, p.version, p.position, p.recordedAt, p.sum(), p.state)
 		return err
 	})

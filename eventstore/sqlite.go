@@ -1,6 +1,7 @@
 package eventstore
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"database/sql/driver"
@@ -68,13 +69,13 @@ func (d *sqliteDB) open(ctx context.Context, config Config) (err error) {
 	pragmas := url.Values{"mode": {mode}, "_pragma": {
 		fmt.Sprintf("busy_timeout(%d)", config.BusyTimeout.Milliseconds()), "synchronous(" + synchronous + ")", "cache_size(-16384)",
 	}}
-	path := filepath.ToSlash(config.DB)
+	path := filepath.ToSlash(filepath.Clean(config.DB)) // a path that begins with // would be a host
 	dsn := (&url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(), RawQuery: pragmas.Encode()}).String()
 	if d.readers, err = sql.Open("sqlite", dsn+"&_pragma=query_only(1)"); err != nil {
 		return err
 	}
-	d.readers.SetMaxOpenConns(config.MaxConns)
-	d.readers.SetMaxIdleConns(config.MaxConns)
+	d.readers.SetMaxOpenConns(cmp.Or(config.MaxConns, DefaultMaxConns))
+	d.readers.SetMaxIdleConns(cmp.Or(config.MaxConns, DefaultMaxConns))
 	if d.writer, err = sql.Open("sqlite", dsn+"&_txlock=immediate"); err != nil {
 		return err
 	}
@@ -88,13 +89,20 @@ func (d *sqliteDB) open(ctx context.Context, config Config) (err error) {
 // prepareFile makes the tables and the write-ahead log. SQLite does not wait for a lock while it changes to that log,
 // and of programs that make the same tables one fails, so what fails is looked at again for a while.
 func (d *sqliteDB) prepareFile(ctx context.Context, config Config) error {
-	deadline := time.Now().Add(config.BusyTimeout)
+	began := time.Now()
 	for {
 		err := d.tryPrepareFile(ctx, config)
-		if err == nil || errors.Is(err, ErrNoStore) || errors.Is(err, ErrSchema) || time.Now().After(deadline) {
+		if err == nil || errors.Is(err, ErrNoStore) || errors.Is(err, ErrSchema) {
 			return err
 		}
-		if code := sqliteCode(err); code != sqlite3.SQLITE_BUSY && code != sqlite3.SQLITE_ERROR && code != sqlite3.SQLITE_CONSTRAINT {
+		limit := time.Duration(0)
+		switch sqliteCode(err) {
+		case sqlite3.SQLITE_BUSY:
+			limit = config.BusyTimeout
+		case sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CONSTRAINT:
+			limit = min(config.BusyTimeout, time.Second)
+		}
+		if time.Since(began) >= limit {
 			return err
 		}
 		select {
@@ -180,29 +188,32 @@ func (d *sqliteDB) lock(ctx context.Context, q runner) (h head, err error) {
 
 func (d *sqliteDB) appended(context.Context, runner) error { return nil }
 
-func (d *sqliteDB) reads() *sql.DB  { return d.readers }
-func (d *sqliteDB) writes() *sql.DB { return d.writer }
+func (d *sqliteDB) reads() *sql.DB        { return d.readers }
+func (d *sqliteDB) writes() *sql.DB       { return d.writer }
+func (d *sqliteDB) applications() *sql.DB { return d.writer }
+
+func (d *sqliteDB) options() *sql.TxOptions { return nil }
 
 func (d *sqliteDB) listen(context.Context, func()) {}
 
 func (d *sqliteDB) transient(error) bool { return false } // the busy timeout is the time for that
 
-func (d *sqliteDB) check(ctx context.Context, found func(string)) error {
-	rows, err := d.readers.QueryContext(ctx, `PRAGMA integrity_check`)
+func (d *sqliteDB) check(ctx context.Context) (problems []string, err error) {
+	rows, err := d.readers.QueryContext(ctx, `PRAGMA integrity_check`) // a hundred lines at most
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer rows.Close()
 	for rows.Next() {
 		var line string
 		if err := rows.Scan(&line); err != nil {
-			return err
+			return problems, err
 		}
 		if line != "ok" {
-			found("SQLite: " + line)
+			problems = append(problems, "SQLite: "+line)
 		}
 	}
-	return rows.Err()
+	return problems, rows.Err()
 }
 
 // copyInto copies the file, as it is at one moment, into a new one.

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
+	"sync"
 	"time"
 
 	"github.com/evdemo/evdemo/event"
@@ -44,19 +46,21 @@ type State[S any] struct {
 type LoadOption func(*loading)
 
 type loading struct {
-	version       int64
-	moment        time.Time
+	version       *int64
+	moment        *time.Time
 	snapshotEvery int
 	noSnapshots   bool
 }
 
-// AtVersion loads the state at a version of the stream, which must have that many events.
-func AtVersion(version int64) LoadOption { return func(l *loading) { l.version = version } }
+// AtVersion loads the state at a version of the stream, which must have that many events: 0 for the initial state.
+func AtVersion(version int64) LoadOption { return func(l *loading) { l.version = &version } }
 
-// AsOf loads the state that the stream had at a time, by the times at which its events were appended.
-func AsOf(moment time.Time) LoadOption { return func(l *loading) { l.moment = moment } }
+// AsOf loads the state that the stream had at a time, by the times at which its events were appended. At the zero time it
+// had none.
+func AsOf(moment time.Time) LoadOption { return func(l *loading) { l.moment = &moment } }
 
-// SnapshotEvery writes a snapshot after a load that applied at least so many events. The default writes none.
+// SnapshotEvery writes a snapshot after a load that applied at least so many events. The default writes none. All are kept,
+// for loads at earlier versions; [Store.DropSnapshots] removes those of other fold versions.
 func SnapshotEvery(events int) LoadOption { return func(l *loading) { l.snapshotEvery = events } }
 
 // WithoutSnapshots applies every event of the stream, and neither reads nor writes a snapshot.
@@ -75,8 +79,11 @@ func Load[S any](ctx context.Context, s *Store, stream string, fold Fold[S], opt
 	if err := l.check(stream, fold.Name); err != nil {
 		return State[S]{}, err
 	}
+	if fold.Apply == nil {
+		return State[S]{}, errors.New("a fold needs Apply")
+	}
 	var state State[S]
-	if !l.noSnapshots {
+	if !l.noSnapshots && !l.initial() {
 		var err error
 		if state, err = restore(ctx, s, stream, fold, l); err != nil {
 			return State[S]{}, err
@@ -84,6 +91,9 @@ func Load[S any](ctx context.Context, s *Store, stream string, fold Fold[S], opt
 	}
 	if state.Version == 0 && fold.Initial != nil {
 		state.Value = fold.Initial()
+	}
+	if l.initial() {
+		return state, nil
 	}
 	if err := replay(ctx, s, stream, fold, l, &state); err != nil {
 		return State[S]{}, err
@@ -101,9 +111,9 @@ func (l *loading) check(stream, fold string) error {
 		return err
 	}
 	switch {
-	case l.version < 0:
-		return fmt.Errorf("there is no version %d: the first is 1", l.version)
-	case l.version > 0 && !l.moment.IsZero():
+	case l.version != nil && *l.version < 0:
+		return fmt.Errorf("%w %d: versions begin with 1", ErrNoVersion, *l.version)
+	case l.version != nil && l.moment != nil:
 		return errors.New("give a version or a time, not both")
 	case fold == "" && !l.noSnapshots:
 		return errors.New("a fold without a name has no snapshots: name it, or load WithoutSnapshots")
@@ -112,12 +122,22 @@ func (l *loading) check(stream, fold string) error {
 	}
 }
 
+// initial tells whether the state before the first event is asked for.
+func (l *loading) initial() bool {
+	return l.version != nil && *l.version == 0 || l.moment != nil && l.moment.IsZero()
+}
+
 // replay applies the events behind the state.
 func replay[S any](ctx context.Context, s *Store, stream string, fold Fold[S], l *loading, state *State[S]) error {
-	if l.version > 0 && state.Version == l.version {
-		return nil
+	q := Query{Stream: stream, FromVersion: state.Version + 1}
+	if l.version != nil {
+		if q.ToVersion = *l.version; state.Version == q.ToVersion {
+			return nil
+		}
 	}
-	q := Query{Stream: stream, FromVersion: state.Version + 1, ToVersion: l.version, AsOf: l.moment}
+	if l.moment != nil {
+		q.AsOf = *l.moment
+	}
 	for r, err := range s.Read(ctx, q) {
 		if err != nil {
 			return err
@@ -131,8 +151,8 @@ func replay[S any](ctx context.Context, s *Store, stream string, fold Fold[S], l
 		state.Version, state.Position, state.RecordedAt = r.Version, r.Position, r.RecordedAt
 		state.Replayed++
 	}
-	if state.Version < l.version {
-		return fmt.Errorf("stream %s: %w %d: it has %d", stream, ErrNoVersion, l.version, state.Version)
+	if state.Version < q.ToVersion {
+		return fmt.Errorf("stream %s: %w %d: the last is %d", stream, ErrNoVersion, q.ToVersion, state.Version)
 	}
 	return nil
 }
@@ -141,12 +161,20 @@ func replay[S any](ctx context.Context, s *Store, stream string, fold Fold[S], l
 const updateAttempts = 20
 
 // Update loads a stream's state, has new events decided from it, and appends them if the stream has not changed
-// meanwhile. If it has, it begins again: decide may be called several times, and must have no other effect.
-// Whatever decide returns, an error or no events at all, ends it. An Update that meets a change twenty times
-// returns the last *[ConflictError].
+// meanwhile. If it has, it begins again: decide may be called several times, and must have no other effect. Whatever
+// decide returns, an error or no events at all, ends it.
+//
+// Updates of a stream through the same Store are in turn. What appends to it otherwise, in this process or in others, is
+// what an Update may have to begin again for; one that does so twenty times returns the last *[ConflictError]. After
+// [ErrOutcomeUnknown] the events may be there, and another Update decides from a state with them.
 func Update[S any](
 	ctx context.Context, s *Store, stream string, fold Fold[S], decide func(State[S]) ([]event.Event, error), options ...LoadOption,
 ) (Appended, error) {
+	leave, err := s.turns.enter(ctx, stream)
+	if err != nil {
+		return Appended{}, err
+	}
+	defer leave()
 	for attempt := 1; ; attempt++ {
 		state, err := Load(ctx, s, stream, fold, options...)
 		if err != nil {
@@ -160,6 +188,54 @@ func Update[S any](
 		if _, conflict := errors.AsType[*ConflictError](err); !conflict || attempt == updateAttempts {
 			return appended, err
 		}
+		select {
+		case <-time.After(rand.N(time.Duration(attempt) * time.Millisecond)): //nolint:gosec // only to get out of step
+		case <-ctx.Done():
+			return Appended{}, ctx.Err()
+		}
+	}
+}
+
+// turns lets callers in one after the other, by name.
+type turns struct {
+	mu      sync.Mutex
+	entries map[string]*turn
+}
+
+type turn struct {
+	token chan struct{} // holds one, whoever has it is in
+	users int
+}
+
+// enter waits for the name's turn.
+func (t *turns) enter(ctx context.Context, name string) (leave func(), err error) {
+	t.mu.Lock()
+	if t.entries == nil {
+		t.entries = map[string]*turn{}
+	}
+	e := t.entries[name]
+	if e == nil {
+		e = &turn{token: make(chan struct{}, 1)}
+		t.entries[name] = e
+	}
+	e.users++
+	t.mu.Unlock()
+	forget := func() {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		if e.users--; e.users == 0 {
+			delete(t.entries, name)
+		}
+	}
+	select {
+	case e.token <- struct{}{}:
+		return func() {
+			<-e.token
+			forget()
+		}, nil
+	case <-ctx.Done():
+		forget()
+		return nil, ctx.Err()
 	}
 }
 

@@ -26,13 +26,14 @@ const (
 type Config struct {
 	// DB is the path of an SQLite file, which must be on a local disk, or the URL of a PostgreSQL database:
 	// postgres://user@host/name. On PostgreSQL the tables are in the first schema of the search path, which the
-	// URL may set: ?search_path=shop.
+	// URL may set: ?search_path=shop. Only a primary is used, unless the URL sets target_session_attrs; a pooler in between
+	// must keep a server's connection for each client's, as PgBouncer does in session mode.
 	DB string
 	// Existing refuses to make a file or tables where there is no store.
 	Existing bool
 	// Unsynced trades the last commits for speed: after a power failure, not after a crash of the process, some of
 	// the last appends may be missing, though never one without all that follow it. SQLite: synchronous=NORMAL;
-	// PostgreSQL: synchronous_commit=off.
+	// PostgreSQL: synchronous_commit=off. Those who had read them then find that the log is another: [ErrRewound].
 	Unsynced bool
 	// Upcast brings an event that was read to the version that the reader understands: the Upcast of a
 	// schema.Reader, for one. The log stays as it is. Nil leaves events as they are.
@@ -42,8 +43,8 @@ type Config struct {
 	// RetryFor is how long an append or a read is tried again while a PostgreSQL server cannot be reached.
 	// Default 30 s; negative means not at all.
 	RetryFor time.Duration
-	// MaxConns is how many connections to PostgreSQL there are at most for reads and transactions, and how many
-	// connections to an SQLite file read at a time. Default 8. Appending and listening have one more each.
+	// MaxConns is how many connections read at a time. Default 8. On PostgreSQL as many again are for the transactions of
+	// [Store.DB], and for the store's own; appending and listening have one each. They are made when they are needed.
 	MaxConns int
 	// Poll is how often a follower looks for what it was not notified of. Default 25 ms on SQLite, where only
 	// appends by the same Store notify, and 1 s on PostgreSQL, where every append does.
@@ -75,7 +76,6 @@ func (c Config) withDefaults() (Config, error) {
 	orDefault(&c.Poll, poll)
 	orDefault(&c.BusyTimeout, DefaultBusyTimeout)
 	orDefault(&c.RetryFor, DefaultRetryFor)
-	orDefault(&c.MaxConns, DefaultMaxConns)
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -90,7 +90,19 @@ func orDefault[T comparable](field *T, value T) {
 }
 
 func isPostgres(db string) bool {
-	return strings.HasPrefix(db, "postgres://") || strings.HasPrefix(db, "postgresql://")
+	scheme := schemeOf(db)
+	return scheme == "postgres" || scheme == "postgresql"
+}
+
+// schemeOf is the scheme of a URL, and nothing for a path.
+func schemeOf(db string) string {
+	scheme, _, isURL := strings.Cut(db, "://")
+	if !isURL || scheme == "" || strings.ContainsFunc(scheme, func(r rune) bool {
+		return !strings.ContainsRune("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+-.", r)
+	}) {
+		return ""
+	}
+	return strings.ToLower(scheme)
 }
 
 // database is what the two databases do differently.
@@ -103,9 +115,13 @@ type database interface {
 	lock(ctx context.Context, q runner) (head, error)
 	// appended has listeners notified when the transaction is committed.
 	appended(ctx context.Context, q runner) error
-	// reads and writes are the connections for reading, and for transactions that write.
+	// reads, writes and applications are the connections for reading, for the store's own transactions, and for those
+	// of the application.
 	reads() *sql.DB
 	writes() *sql.DB
+	applications() *sql.DB
+	// options are those of the store's own transactions.
+	options() *sql.TxOptions
 	// listen calls changed whenever somebody has appended, until ctx ends. It returns at once where nobody
 	// tells.
 	listen(ctx context.Context, changed func())
@@ -113,8 +129,8 @@ type database interface {
 	transient(err error) bool
 	// explain puts what the database reports into words that say what to do.
 	explain(err error) error
-	// check looks for damage below the tables, and calls found with it.
-	check(ctx context.Context, found func(string)) error
+	// check looks for damage below the tables.
+	check(ctx context.Context) (problems []string, err error)
 	close() error
 }
 
@@ -124,6 +140,7 @@ type Store struct {
 	database database
 	writer   *writer
 	signal   *signal
+	turns    turns
 
 	closeOnce sync.Once
 	closeErr  error
@@ -137,9 +154,16 @@ func Open(ctx context.Context, config Config) (*Store, error) {
 		return nil, err
 	}
 	s := &Store{config: config}
-	if isPostgres(config.DB) {
+	switch scheme := schemeOf(config.DB); {
+	case isPostgres(config.DB):
 		s.database, err = openPostgres(ctx, config)
-	} else {
+	case scheme != "":
+		err = fmt.Errorf("%w: %s:// is not known: write postgres://user@host:5432/database, or the path of an SQLite file", ErrURL, scheme)
+	case strings.HasPrefix(config.DB, "file:"), strings.Contains(config.DB, "host="), strings.Contains(config.DB, "dbname="):
+		return nil, fmt.Errorf("open event store: %w: write postgres://user@host:5432/database, or the path of an SQLite file", ErrURL)
+	case config.DB == ":memory:":
+		return nil, errors.New("open event store: it is a file on a disk, and cannot be in memory")
+	default:
 		s.database, err = openSQLite(ctx, config)
 	}
 	if err != nil {
@@ -164,20 +188,25 @@ func (s *Store) Close() error {
 // DB gives the database for transactions of the application's own, [Store.AppendTx] among them. On SQLite it is one
 // connection, the one that everything is written with, and its transactions begin with BEGIN IMMEDIATE: whoever holds
 // one must not call what writes by itself, [Store.Append], [Load] with snapshots or a [Lease]'s SaveNow, which would
-// wait for it. Close it never: [Store.Close] does, after the transactions that are open.
-func (s *Store) DB() *sql.DB { return s.database.writes() }
+// wait for it. On PostgreSQL it finds the store's tables first, whatever the search path. Never close it: [Store.Close]
+// does, which on PostgreSQL waits for the transactions that are open.
+func (s *Store) DB() *sql.DB { return s.database.applications() }
 
 // Location is a Config.DB to be shown to people: without a password.
 func Location(db string) string {
-	if !isPostgres(db) {
+	switch scheme := schemeOf(db); {
+	case isPostgres(db):
+		return withoutPassword(db)
+	case scheme != "":
+		return scheme + "://…"
+	default:
 		return db
 	}
-	return withoutPassword(db)
 }
 
 // transact runs fn in a transaction that writes.
 func (s *Store) transact(ctx context.Context, fn func(tx *sql.Tx) error) error {
-	tx, err := s.database.writes().BeginTx(ctx, nil)
+	tx, err := s.database.writes().BeginTx(ctx, s.database.options())
 	if err != nil {
 		return err
 	}

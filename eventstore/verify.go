@@ -96,7 +96,10 @@ func (s *Store) Verify(ctx context.Context, found func(Finding), options ...Veri
 		v.Findings++
 		found(f)
 	}
-	err := s.database.check(ctx, func(problem string) { v.found(Finding{Problem: problem}) })
+	problems, err := s.database.check(ctx)
+	for _, problem := range problems {
+		v.found(Finding{Problem: problem})
+	}
 	for _, step := range []func(context.Context) error{v.head, v.log, v.streams, v.orders, v.snapshots, v.ahead, v.checkpoints} {
 		if err == nil {
 			err = step(ctx)
@@ -115,23 +118,40 @@ type verifying struct {
 	end      int64 // the last position that is looked at
 }
 
-// each runs a query and calls row for each of its rows. A row that is a finding is reported once the query is over.
+// maxFindings is how many findings of one kind are told one by one.
+const maxFindings = 1000
+
+// each runs a query and calls row for each of its rows. What that finds is reported once the query is over: whoever
+// is told may take their time, and read the store.
 func (v *verifying) each(ctx context.Context, query string, row func(scanner) (*Finding, error), args ...any) error {
+	found, more, err := v.gather(ctx, query, row, args...)
+	for _, f := range found {
+		v.found(f)
+	}
+	if more > 0 {
+		v.found(Finding{Problem: fmt.Sprintf("and %d more like the last", more)})
+	}
+	return err
+}
+
+func (v *verifying) gather(ctx context.Context, query string, row func(scanner) (*Finding, error), args ...any) (found []Finding, more int, err error) {
 	rows, err := v.store.database.reads().QueryContext(ctx, query, args...)
 	if err != nil {
-		return err
+		return nil, 0, err
 	}
 	defer rows.Close()
 	for rows.Next() {
-		f, err := row(rows)
-		if err != nil {
-			return err
-		}
-		if f != nil {
-			v.found(*f)
+		switch f, err := row(rows); {
+		case err != nil:
+			return found, more, err
+		case f == nil:
+		case len(found) < maxFindings:
+			found = append(found, *f)
+		default:
+			more++
 		}
 	}
-	return rows.Err()
+	return found, more, rows.Err()
 }
 
 // head looks for the end of the log.
@@ -144,7 +164,7 @@ func (v *verifying) head(ctx context.Context) (err error) {
 func (v *verifying) log(ctx context.Context) error {
 	last, recordedAt := int64(0), int64(0)
 	for low := int64(0); low < v.end; {
-		r := reading{store: v.store, low: low, high: v.end, size: fullPage}
+		r := reading{store: v.store, low: low, high: v.end, size: fullPage, holes: true}
 		if _, err := r.next(ctx); err != nil {
 			return err
 		}

@@ -73,8 +73,8 @@ type Appended struct {
 	Positions []int64
 	// Versions are the versions of the streams behind the last event of each write, in the order of the writes.
 	Versions []int64
-	// Added counts the events that were not there before. The others had been appended earlier, with the
-	// same content, to the same stream.
+	// Added counts the events that were not there before. The others had been appended earlier, with the same content, to
+	// the same stream: perhaps by this very append, where a connection was lost and it was made a second time.
 	Added int
 	// RecordedAt is when the events that were added were appended; zero where none was.
 	RecordedAt time.Time

@@ -31,12 +31,14 @@ type writer struct {
 
 	wake  chan struct{} // holds one
 	ended chan struct{}
+	abort context.CancelFunc // of what is under way
 }
 
 // appendRequest is an append that somebody waits for.
 type appendRequest struct {
 	*appending
 
+	came  time.Time
 	taken atomic.Bool // by the writer, or by a caller that does not wait any longer
 	done  chan error  // holds one: trouble with the database
 }
@@ -46,7 +48,8 @@ func startWriter(ctx context.Context, d database, retryFor time.Duration, append
 		database: d, retryFor: retryFor, appended: appended,
 		wake: make(chan struct{}, 1), ended: make(chan struct{}),
 	}
-	go w.run(context.WithoutCancel(ctx))
+	ctx, w.abort = context.WithCancel(context.WithoutCancel(ctx))
+	go w.run(ctx)
 	return w
 }
 
@@ -55,7 +58,7 @@ func (w *writer) write(ctx context.Context, a *appending) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	r := &appendRequest{appending: a, done: make(chan error, 1)}
+	r := &appendRequest{appending: a, came: time.Now(), done: make(chan error, 1)}
 	if err := w.enqueue(r); err != nil {
 		return err
 	}
@@ -147,31 +150,45 @@ func (w *writer) commit(ctx context.Context, group []*appendRequest) {
 	for i, r := range group {
 		all[i] = r.appending
 	}
-	started := false
-	err := retry(ctx, w.database, w.retryFor, func() error {
-		begun, err := w.database.appendGroup(ctx, all)
-		started = started || begun
-		return err
-	})
-	if err != nil {
-		if started {
-			err = fmt.Errorf("%w: %w", err, ErrOutcomeUnknown)
+	begun, err := w.try(ctx, all, group[0].came)
+	if err != nil && len(group) > 1 && !begun && !errors.Is(err, ErrUnavailable) && ctx.Err() == nil {
+		for _, r := range group { // what is refused may be one append's own
+			w.commit(ctx, []*appendRequest{r})
 		}
-	} else {
-		w.appended()
+		return
+	}
+	if err != nil && begun {
+		err = fmt.Errorf("%w: %w", err, ErrOutcomeUnknown)
 	}
 	for _, r := range group {
 		r.done <- err
 	}
 }
 
-// close ends the goroutine once everything accepted is done.
+// try has a group done, again and again while the database cannot be reached. Begun tells whether it may have been
+// committed, where there is an error.
+func (w *writer) try(ctx context.Context, all []*appending, came time.Time) (begun bool, err error) {
+	err = retry(ctx, w.database, time.Until(came.Add(w.retryFor)), func() error {
+		may, err := w.database.appendGroup(ctx, all)
+		begun = begun || may
+		return err
+	})
+	if err == nil {
+		w.appended()
+	}
+	return begun, err
+}
+
+// close ends the goroutine once everything accepted is done, or has failed for as long as that is tried.
 func (w *writer) close() {
 	w.mu.Lock()
 	w.closed = true
 	w.poke()
 	w.mu.Unlock()
+	limit := time.AfterFunc(max(w.retryFor, time.Second), w.abort)
 	<-w.ended
+	limit.Stop()
+	w.abort()
 }
 
 // retry makes an attempt, and makes it again for so long while the database cannot be reached.

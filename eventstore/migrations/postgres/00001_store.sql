@@ -79,7 +79,7 @@ END $$;
 -- +goose StatementBegin
 CREATE FUNCTION evdemo_store_notify() RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
-	IF NOT pg_try_advisory_xact_lock(7311701420894385266) THEN
+	IF NOT pg_try_advisory_xact_lock(7311701418400448511) THEN
 		PERFORM pg_notify('evdemo_store', '');
 	END IF;
 END $$;
