@@ -43,7 +43,8 @@ func (s *Store) Append(ctx context.Context, writes ...StreamWrite) (Appended, er
 // with; after any other error it must be rolled back. Nothing is tried again.
 //
 // Positions are in the order of the commits, so every other append waits from here until the transaction has
-// ended: call AppendTx last, and commit at once.
+// ended: call AppendTx last, and commit at once. On PostgreSQL a transaction that has been idle for 30 s after it is
+// ended by the server, unless idle_in_transaction_session_timeout says otherwise.
 //
 // tx is of [Store.DB] or of any other connection to the same database. On SQLite it must have begun with BEGIN
 // IMMEDIATE, or not have read anything yet; on PostgreSQL its isolation level must be read committed, the default.

@@ -46,9 +46,6 @@ func (s *Store) Backup(ctx context.Context, target string) (events int64, err er
 		}
 		mode = info.Mode().Perm()
 	}
-	if err := createEmpty(unfinished, mode); err != nil {
-		return 0, err
-	}
 	if isFile {
 		err = file.explain(file.copyInto(ctx, unfinished))
 	} else {
@@ -60,19 +57,10 @@ func (s *Store) Backup(ctx context.Context, target string) (events int64, err er
 	if events, err = settle(ctx, unfinished); err != nil {
 		return 0, err
 	}
-	if err := publish(unfinished, target); err != nil {
+	if err := errors.Join(os.Chmod(unfinished, mode), publish(unfinished, target)); err != nil {
 		return 0, err
 	}
 	return events, syncFolder(filepath.Dir(target))
-}
-
-// createEmpty makes an empty file, which SQLite takes for an empty database.
-func createEmpty(path string, mode fs.FileMode) error {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, mode)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Chmod(mode), f.Close())
 }
 
 // settle looks into a copy, and makes it durable and a single file.
@@ -98,7 +86,10 @@ func publish(unfinished, target string) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(f.Close(), os.Rename(unfinished, target))
+	if err := errors.Join(f.Close(), os.Rename(unfinished, target)); err != nil {
+		return errors.Join(err, os.Remove(target))
+	}
+	return nil
 }
 
 func syncFile(path string) error {

@@ -119,29 +119,44 @@ func (l *Lease) deadline() (deadline time.Time, held bool) {
 	return l.renewed.Add(l.duration * 3 / 4), l.open > 0
 }
 
-// transact runs fn in a transaction that holds the lease, which is renewed when it is committed.
+// transact runs fn in a transaction that holds the lease, which is renewed when it is committed. It is made again while
+// a PostgreSQL server is away.
 func (l *Lease) transact(ctx context.Context, fn func(tx *sql.Tx) error) error {
-	l.mu.Lock()
-	l.open++
-	l.mu.Unlock()
-	err := l.store.transactAgain(ctx, func(tx *sql.Tx) error {
-		if err := l.renewIn(ctx, tx); err != nil {
+	return retry(ctx, l.store.database, l.store.config.RetryFor, func() error {
+		var before time.Time
+		noted := false
+		err := l.store.transact(ctx, func(tx *sql.Tx) error {
+			if err := l.renewIn(ctx, tx); err != nil {
+				return err
+			}
+			err := l.holding(func() error { return fn(tx) })
+			before, noted = l.noteRenewed(time.Now()), true // before the others can see it
 			return err
+		})
+		if err != nil && noted {
+			l.noteRenewed(before)
 		}
-		return fn(tx)
+		return err
 	})
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.open--; err == nil {
-		l.renewed = time.Now() // the others see the row change now
-	}
-	return err
 }
 
-func (l *Lease) noteRenewed(began time.Time) {
+// holding runs fn while a transaction holds the lease's row.
+func (l *Lease) holding(fn func() error) error {
+	count := func(n int) {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.open += n
+	}
+	count(1)
+	defer count(-1) // after a panic too
+	return fn()
+}
+
+func (l *Lease) noteRenewed(at time.Time) (before time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.renewed = began
+	before, l.renewed = l.renewed, at
+	return before
 }
 
 // renewIn renews the lease in a transaction, which keeps every other process from taking it until it has ended.

@@ -36,6 +36,7 @@ const (
 	pgReadOnly        = "25006"
 	pgConnection      = "08" // a class
 	pgProtocol        = "08P01"
+	pgIdle            = "25P03"
 	pgIntervention    = "57P" // the server ends, starts, or ends a session
 )
 
@@ -425,6 +426,12 @@ func (d *postgresDB) close() error {
 	return errors.Join(errs...)
 }
 
+// refused implements database: by what an event has in it.
+func (d *postgresDB) refused(err error) bool {
+	pgErr, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && slices.Contains([]string{"22", "23", "54", "P0"}, pgErr.Code[:min(2, len(pgErr.Code))])
+}
+
 // transient implements database: the server is away or has become a standby, or has chosen this transaction to end a
 // deadlock.
 func (d *postgresDB) transient(err error) bool {
@@ -437,7 +444,7 @@ func (d *postgresDB) transient(err error) bool {
 	}
 	_, network := errors.AsType[net.Error](err)
 	return network || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) ||
-		pgconn.SafeToRetry(err) || strings.Contains(err.Error(), "conn closed")
+		errors.Is(err, pgconn.ErrStandbyConnection) || pgconn.SafeToRetry(err) || strings.Contains(err.Error(), "conn closed")
 }
 
 func (d *postgresDB) explain(err error) error {
@@ -451,6 +458,8 @@ func (d *postgresDB) explain(err error) error {
 		return fmt.Errorf("%w: the server has no such database: %w", ErrUnavailable, err)
 	case isSQLState(err, pgIsolation):
 		return fmt.Errorf("begin the transaction with the isolation level read committed: %w", err)
+	case isSQLState(err, pgIdle):
+		return fmt.Errorf("the transaction was idle for too long while others waited to append: %w", err)
 	case isSQLState(err, pgDiskFull):
 		return fmt.Errorf("the server's disk is full, and nothing of this was written: %w", err)
 	case isSQLState(err, pgNoPrivilege):

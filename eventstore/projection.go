@@ -141,6 +141,13 @@ func (p *projecting) begin(ctx context.Context) error {
 	if c.Version > p.Version {
 		return fmt.Errorf("its read model is kept by version %d, and this one is %d: give it another name, or a higher version", c.Version, p.Version)
 	}
+	head, err := p.store.Head(ctx)
+	if err == nil && c.Position > head {
+		err = fmt.Errorf("its checkpoint is at position %d, beyond the last, %d: raise its version to build it anew: %w", c.Position, head, ErrRewound)
+	}
+	if err != nil {
+		return err
+	}
 	if p.done, p.saved = c.Position, c.Position; c.Version == p.Version && c.Position > 0 {
 		return nil
 	}
@@ -196,8 +203,8 @@ func (p *projecting) apply(ctx context.Context, batch []Recorded, through int64)
 			done = before.Position
 			return nil
 		}
-		if before != (Checkpoint{Version: p.Version, Position: p.saved}) {
-			return fmt.Errorf("its checkpoint is at position %d and should be at %d: %w", before.Position, p.saved, ErrRewound)
+		if err := p.check(ctx, tx); err != nil {
+			return err
 		}
 		done = through
 		for i, began := 0, time.Now(); i < len(batch); i++ {
@@ -226,6 +233,23 @@ func (p *projecting) note(ctx context.Context) error {
 	if p.done == p.saved {
 		return nil
 	}
-	p.saved = p.done
-	return p.lease.SaveNow(ctx, Checkpoint{Version: p.Version, Position: p.done})
+	err := p.lease.transact(ctx, func(tx *sql.Tx) error {
+		if err := p.check(ctx, tx); err != nil {
+			return err
+		}
+		return p.lease.save(ctx, tx, Checkpoint{Version: p.Version, Position: p.done})
+	})
+	if err == nil {
+		p.saved = p.done
+	}
+	return err
+}
+
+// check compares the checkpoint with what it should be.
+func (p *projecting) check(ctx context.Context, tx *sql.Tx) error {
+	c, err := checkpointIn(ctx, tx, p.lease.name)
+	if err == nil && c != (Checkpoint{Version: p.Version, Position: p.saved}) {
+		err = fmt.Errorf("its checkpoint is at position %d and should be at %d: %w", c.Position, p.saved, ErrRewound)
+	}
+	return err
 }

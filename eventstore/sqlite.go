@@ -90,7 +90,7 @@ func (d *sqliteDB) open(ctx context.Context, config Config) (err error) {
 // and of programs that make the same tables one fails, so what fails is looked at again for a while.
 func (d *sqliteDB) prepareFile(ctx context.Context, config Config) error {
 	began := time.Now()
-	for {
+	for attempt := 1; ; attempt++ {
 		err := d.tryPrepareFile(ctx, config)
 		if err == nil || errors.Is(err, ErrNoStore) || errors.Is(err, ErrSchema) {
 			return err
@@ -101,6 +101,9 @@ func (d *sqliteDB) prepareFile(ctx context.Context, config Config) error {
 			limit = config.BusyTimeout
 		case sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CONSTRAINT:
 			limit = min(config.BusyTimeout, time.Second)
+			if attempt < 5 { // one may take long where others do the same
+				limit = config.BusyTimeout
+			}
 		}
 		if time.Since(began) >= limit {
 			return err
@@ -166,7 +169,9 @@ func (d *sqliteDB) appendGroup(ctx context.Context, group []*appending) (begun b
 		return false, err
 	}
 	defer func() { _ = tx.Rollback() }() // nothing, once committed
-	if err := appendAll(ctx, d, d.within(ctx, tx), group); err != nil {
+	// Nothing here waits for long; and the driver has a goroutine for every statement that could be ended.
+	lasting := context.WithoutCancel(ctx)
+	if err := appendAll(lasting, d, d.within(lasting, tx), group); err != nil {
 		return false, err
 	}
 	err = tx.Commit()
@@ -195,6 +200,12 @@ func (d *sqliteDB) applications() *sql.DB { return d.writer }
 func (d *sqliteDB) options() *sql.TxOptions { return nil }
 
 func (d *sqliteDB) listen(context.Context, func()) {}
+
+// refused implements database: what is too large for SQLite, or for the disk, need not keep others out.
+func (d *sqliteDB) refused(err error) bool {
+	code := sqliteCode(err)
+	return code == sqlite3.SQLITE_TOOBIG || code == sqlite3.SQLITE_FULL || code == sqlite3.SQLITE_CONSTRAINT
+}
 
 func (d *sqliteDB) transient(error) bool { return false } // the busy timeout is the time for that
 

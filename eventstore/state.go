@@ -165,8 +165,8 @@ const updateAttempts = 20
 // decide returns, an error or no events at all, ends it.
 //
 // Updates of a stream through the same Store are in turn. What appends to it otherwise, in this process or in others, is
-// what an Update may have to begin again for; one that does so twenty times returns the last *[ConflictError]. After
-// [ErrOutcomeUnknown] the events may be there, and another Update decides from a state with them.
+// what an Update may have to begin again for; one that does so twenty times returns the last *[ConflictError]. Decide must
+// not call Update itself: those of one stream would wait for each other. After [ErrOutcomeUnknown] the events may be there, and another Update decides from a state with them.
 func Update[S any](
 	ctx context.Context, s *Store, stream string, fold Fold[S], decide func(State[S]) ([]event.Event, error), options ...LoadOption,
 ) (Appended, error) {

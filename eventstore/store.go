@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -94,6 +95,12 @@ func isPostgres(db string) bool {
 	return scheme == "postgres" || scheme == "postgresql"
 }
 
+// isConnString tells whether it is meant for a driver, and no path.
+func isConnString(db string) bool {
+	first, _, _ := strings.Cut(filepath.ToSlash(db), "/")
+	return strings.HasPrefix(db, "file:") || strings.Contains(first, "host=") || strings.Contains(first, "dbname=")
+}
+
 // schemeOf is the scheme of a URL, and nothing for a path.
 func schemeOf(db string) string {
 	scheme, _, isURL := strings.Cut(db, "://")
@@ -125,6 +132,8 @@ type database interface {
 	// listen calls changed whenever somebody has appended, until ctx ends. It returns at once where nobody
 	// tells.
 	listen(ctx context.Context, changed func())
+	// refused tells whether the fault may be that of one append among several.
+	refused(err error) bool
 	// transient tells whether the same may work a little later.
 	transient(err error) bool
 	// explain puts what the database reports into words that say what to do.
@@ -159,7 +168,7 @@ func Open(ctx context.Context, config Config) (*Store, error) {
 		s.database, err = openPostgres(ctx, config)
 	case scheme != "":
 		err = fmt.Errorf("%w: %s:// is not known: write postgres://user@host:5432/database, or the path of an SQLite file", ErrURL, scheme)
-	case strings.HasPrefix(config.DB, "file:"), strings.Contains(config.DB, "host="), strings.Contains(config.DB, "dbname="):
+	case isConnString(config.DB):
 		return nil, fmt.Errorf("open event store: %w: write postgres://user@host:5432/database, or the path of an SQLite file", ErrURL)
 	case config.DB == ":memory:":
 		return nil, errors.New("open event store: it is a file on a disk, and cannot be in memory")

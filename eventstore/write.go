@@ -80,7 +80,7 @@ type Appended struct {
 	RecordedAt time.Time
 }
 
-// Recorded is an event in the log.
+// Recorded is an event in the log. Extensions come back as the event's JSON has them: a time or bytes as text.
 type Recorded struct {
 	event.Event
 

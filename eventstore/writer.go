@@ -39,6 +39,7 @@ type appendRequest struct {
 	*appending
 
 	came  time.Time
+	begun bool        // an attempt at it may have been committed
 	taken atomic.Bool // by the writer, or by a caller that does not wait any longer
 	done  chan error  // holds one: trouble with the database
 }
@@ -143,40 +144,94 @@ func (w *writer) take() (group []*appendRequest, last bool) {
 	return group, w.closed
 }
 
-// commit has a group done and answers it. What is made again after a lost connection finds its events there, if
-// the first time had been committed.
+// minRetry is for how long an append is tried again at least that had waited behind others.
+const minRetry = time.Second
+
+// commit has a group done and answers it. While the database cannot be reached it is done again, each append until its
+// time is over. What is done again after a lost connection finds its events there, if the first time had been
+// committed.
 func (w *writer) commit(ctx context.Context, group []*appendRequest) {
+	pauses := newPauses()
+	var failed time.Time // first
+	for len(group) > 0 {
+		begun, err := w.database.appendGroup(ctx, appendings(group))
+		for _, r := range group {
+			r.begun = r.begun || begun
+		}
+		switch {
+		case err == nil:
+			w.appended()
+			answer(group, nil)
+			return
+		case len(group) > 1 && w.database.refused(err):
+			for _, r := range group { // it may be one append's own fault
+				w.commit(ctx, []*appendRequest{r})
+			}
+			return
+		case !w.database.transient(err) || ctx.Err() != nil:
+			answer(group, w.database.explain(err))
+			return
+		}
+		orDefault(&failed, time.Now())
+		pause := pauses.NextBackOff()
+		group = w.expire(group, failed, time.Now().Add(pause), err)
+		wait(ctx, pause)
+	}
+}
+
+// expire answers those that are not tried again at a time any more.
+func (w *writer) expire(group []*appendRequest, failed, next time.Time, err error) (left []*appendRequest) {
+	for _, r := range group {
+		deadline := r.came.Add(w.retryFor)
+		if least := failed.Add(min(minRetry, w.retryFor)); deadline.Before(least) {
+			deadline = least
+		}
+		if next.Before(deadline) {
+			left = append(left, r)
+		} else {
+			answer([]*appendRequest{r}, unavailable(w.database.explain(err)))
+		}
+	}
+	return left
+}
+
+func appendings(group []*appendRequest) []*appending {
 	all := make([]*appending, len(group))
 	for i, r := range group {
 		all[i] = r.appending
 	}
-	begun, err := w.try(ctx, all, group[0].came)
-	if err != nil && len(group) > 1 && !begun && !errors.Is(err, ErrUnavailable) && ctx.Err() == nil {
-		for _, r := range group { // what is refused may be one append's own
-			w.commit(ctx, []*appendRequest{r})
-		}
-		return
-	}
-	if err != nil && begun {
-		err = fmt.Errorf("%w: %w", err, ErrOutcomeUnknown)
-	}
+	return all
+}
+
+func answer(group []*appendRequest, err error) {
 	for _, r := range group {
-		r.done <- err
+		if err != nil && r.begun {
+			r.done <- fmt.Errorf("%w: %w", err, ErrOutcomeUnknown)
+		} else {
+			r.done <- err
+		}
 	}
 }
 
-// try has a group done, again and again while the database cannot be reached. Begun tells whether it may have been
-// committed, where there is an error.
-func (w *writer) try(ctx context.Context, all []*appending, came time.Time) (begun bool, err error) {
-	err = retry(ctx, w.database, time.Until(came.Add(w.retryFor)), func() error {
-		may, err := w.database.appendGroup(ctx, all)
-		begun = begun || may
+// unavailable says that the database cannot be reached.
+func unavailable(err error) error {
+	if errors.Is(err, ErrUnavailable) {
 		return err
-	})
-	if err == nil {
-		w.appended()
 	}
-	return begun, err
+	return fmt.Errorf("%w: %w", ErrUnavailable, err)
+}
+
+func newPauses() *backoff.ExponentialBackOff {
+	pauses := backoff.NewExponentialBackOff()
+	pauses.InitialInterval, pauses.MaxInterval = 20*time.Millisecond, time.Second
+	return pauses
+}
+
+func wait(ctx context.Context, pause time.Duration) {
+	select {
+	case <-time.After(pause):
+	case <-ctx.Done():
+	}
 }
 
 // close ends the goroutine once everything accepted is done, or has failed for as long as that is tried.
@@ -193,8 +248,7 @@ func (w *writer) close() {
 
 // retry makes an attempt, and makes it again for so long while the database cannot be reached.
 func retry(ctx context.Context, d database, limit time.Duration, attempt func() error) error {
-	pauses := backoff.NewExponentialBackOff()
-	pauses.InitialInterval, pauses.MaxInterval = 20*time.Millisecond, time.Second
+	pauses := newPauses()
 	deadline := time.Now().Add(limit)
 	for {
 		err := attempt()
@@ -203,14 +257,9 @@ func retry(ctx context.Context, d database, limit time.Duration, attempt func() 
 		}
 		pause := pauses.NextBackOff()
 		if time.Now().Add(pause).After(deadline) {
-			if err = d.explain(err); !errors.Is(err, ErrUnavailable) {
-				err = fmt.Errorf("%w: %w", ErrUnavailable, err)
-			}
-			return err
+			return unavailable(d.explain(err))
 		}
-		select {
-		case <-time.After(pause):
-		case <-ctx.Done():
+		if wait(ctx, pause); ctx.Err() != nil {
 			return errors.Join(ctx.Err(), d.explain(err))
 		}
 	}

@@ -103,7 +103,7 @@ func conflictLeavesNothing(c *C) {
 		{to("a", events(1)...), at("b", 3)},
 	} {
 		_, err := c.B.Append(c.Ctx, writes...)
-		as[*eventstore.ConflictError](c, "conflict", err)
+		has[*eventstore.ConflictError](c, "conflict", err)
 		c.equal("head", c.head(), int64(2))
 		c.equal("versions", []int64{c.version("a"), c.version("b"), c.version("c")}, []int64{0, 2, 0})
 	}
@@ -117,7 +117,7 @@ func severalWrites(c *C) {
 	c.equal("positions", got.Positions, []int64{1, 2, 3, 4, 5})
 	c.equal("versions", got.Versions, []int64{1, 1, 3, 4, 4})
 	_, err := c.B.Append(c.Ctx, at("a", 4, events(1)...), at("a", 4, events(1)...))
-	as[*eventstore.ConflictError](c, "the second write expects what the first has changed", err)
+	has[*eventstore.ConflictError](c, "the second write expects what the first has changed", err)
 	c.equal("events", len(c.log()), 5)
 }
 
@@ -135,7 +135,7 @@ func emptyWrite(c *C) {
 		{at("b", 1), to("a", events(1)...)},
 	} {
 		_, err := c.B.Append(c.Ctx, writes...)
-		as[*eventstore.ConflictError](c, "a check", err)
+		has[*eventstore.ConflictError](c, "a check", err)
 	}
 	c.equal("head", c.head(), int64(2))
 }
@@ -177,7 +177,7 @@ func checksMadeAgain(c *C) {
 	c.equal("added", again.Added, 0)
 	writes[0].Events = append(writes[0].Events, events(1)...)
 	_, err = c.B.Append(c.Ctx, writes...)
-	as[*eventstore.ConflictError](c, "something new in it", err)
+	has[*eventstore.ConflictError](c, "something new in it", err)
 	c.equal("head", c.head(), int64(2))
 }
 
@@ -194,7 +194,7 @@ func completed(c *C) {
 	c.equal("positions", got.Positions, []int64{5, 4, 6})
 	c.equal("added", got.Added, 1)
 	_, err = c.B.Append(c.Ctx, at("a", 4, all[5], events(1)[0]))
-	as[*eventstore.ConflictError](c, "something new for a stream that has gone on", err)
+	has[*eventstore.ConflictError](c, "something new for a stream that has gone on", err)
 	c.equal("events", len(c.log()), 6)
 }
 
@@ -229,9 +229,9 @@ func duplicates(c *C) {
 		}
 	}
 	_, err := c.B.Append(c.Ctx, to("other", there))
-	as[*eventstore.DuplicateError](c, "another stream", err)
+	has[*eventstore.DuplicateError](c, "another stream", err)
 	_, err = c.B.Append(c.Ctx, to("other", events(1)[0], there), to("a", there))
-	as[*eventstore.DuplicateError](c, "another stream", err)
+	has[*eventstore.DuplicateError](c, "another stream", err)
 	c.equal("head", c.head(), int64(3))
 	c.append(to("a", change(func(e *event.Event) { e.Source = "elsewhere" })), to("a", change(func(e *event.Event) { e.ID = "other" })))
 	c.equal("events", len(c.log()), 5)
@@ -340,7 +340,7 @@ func closed(c *C) {
 func clockGoesBack(c *C) {
 	c.fill("a", 1)
 	future := time.Now().Add(time.Hour).UTC().Truncate(time.Microsecond)
-	c.tamper(fmt.Sprintf(`UPDATE evdemo_store_head SET recorded_at = %d`, future.UnixMicro()))
+	c.tamper(fmt.Sprintf(`UPDATE evdemo_store_events SET recorded_at = %d`, future.UnixMicro()))
 	c.equal("recorded at", c.append(to("a", events(1)...)).RecordedAt, future)
 	got, err := c.B.Append(c.Ctx, to("a", events(2)...))
 	c.no(err)

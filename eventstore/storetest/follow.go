@@ -107,7 +107,12 @@ func followQueries(c *C) {
 	defer cancel()
 	c.mixed(50)
 	queries := []eventstore.Query{
-		{}, {After: 20}, {Stream: "one"}, {Stream: "one", FromVersion: 5}, {Types: []string{"d"}}, {Subject: "x"},
+		{},
+		{After: 20},
+		{Stream: "one"},
+		{Stream: "one", FromVersion: 5},
+		{Types: []string{"d"}},
+		{Subject: "x"},
 		{Types: []string{"a.b", "a.c"}, Subject: "y", After: 30},
 	}
 	seen := make([]<-chan eventstore.Recorded, len(queries))

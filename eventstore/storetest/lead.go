@@ -24,8 +24,11 @@ func leaseChecks() []Check {
 	}
 }
 
-// patientLease is one that nobody loses on a busy machine.
-const patientLease = time.Minute
+// patientLease is one that nobody loses on a busy machine, and longLease one that is worth not waiting for.
+const (
+	patientLease = time.Minute
+	longLease    = 4 * time.Second
+)
 
 func oneLeads(c *C) {
 	var leading, turns atomic.Int64
@@ -56,6 +59,7 @@ func oneLeads(c *C) {
 type leading struct {
 	lease *eventstore.Lease
 	ctx   context.Context //nolint:containedctx // what fn was given is what is looked at
+	began chan struct{}
 	end   chan error
 	ended chan error
 }
@@ -63,50 +67,58 @@ type leading struct {
 // lead leads with a store, and returns once that is so.
 func (c *C) lead(s *eventstore.Store, name string, lease time.Duration) *leading {
 	c.Helper()
-	h := &leading{end: make(chan error, 1), ended: make(chan error, 1)}
-	began := make(chan struct{}, 1)
+	h := c.queue(s, name, lease)
+	c.begun(h)
+	return h
+}
+
+// queue waits for a lease with a store.
+func (c *C) queue(s *eventstore.Store, name string, lease time.Duration) *leading {
+	h := &leading{began: make(chan struct{}, 100), end: make(chan error, 1), ended: make(chan error, 1)}
 	ctx, cancel := context.WithCancel(c.Ctx)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		h.ended <- s.Lead(ctx, name, lease, func(ctx context.Context, l *eventstore.Lease) error {
 			h.lease, h.ctx = l, ctx
-			began <- struct{}{}
-			return <-h.end
+			h.began <- struct{}{}
+			select {
+			case err := <-h.end:
+				return err
+			case <-ctx.Done():
+				return ctx.Err()
+			}
 		})
 	}()
 	c.Cleanup(func() {
 		cancel()
-		select {
-		case h.end <- nil:
-		default:
-		}
 		<-done
 	})
+	return h
+}
+
+// begun waits until somebody leads.
+func (c *C) begun(h *leading) {
+	c.Helper()
 	select {
-	case <-began:
+	case <-h.began:
 	case <-c.Ctx.Done():
 		c.Fatalf("nobody leads: %v", c.Ctx.Err())
 	}
-	return h
 }
 
 func leaseReleased(c *C) {
 	for _, outcome := range []error{nil, errOnPurpose} {
-		h := c.lead(c.A, "x", 2*time.Second)
-		var next *leading
-		waiting := make(chan struct{})
-		go func() {
-			defer close(waiting)
-			next = c.lead(c.B, "x", 2*time.Second)
-		}()
+		h := c.lead(c.A, "x", longLease)
+		next := c.queue(c.B, "x", longLease)
 		rest(c.Ctx, 10*step)
 		h.end <- outcome
 		began := time.Now()
-		c.is("what fn returns", errOrNothing(<-h.ended), errOrNothing(outcome))
-		<-waiting
-		c.holds(next != nil && time.Since(began) < 1500*time.Millisecond, "the next one waited for %s, as if the lease had run out", time.Since(began))
-		c.holds(next.ctx.Err() == nil, "the next one's ctx has ended")
+		if err := <-h.ended; !errors.Is(err, outcome) {
+			c.Fatalf("Lead returns %v, and fn did %v", err, outcome)
+		}
+		c.begun(next)
+		c.holds(time.Since(began) < longLease/2, "the next one waited for %s, as if the lease had run out", time.Since(began))
 		next.end <- nil
 		c.no(<-next.ended)
 	}
@@ -118,15 +130,6 @@ func leaseReleased(c *C) {
 	c.is("a wait whose ctx ends", err, context.DeadlineExceeded)
 	h.end <- nil
 	c.no(<-h.ended)
-}
-
-var errNothing = errors.New("no error") //nolint:gochecknoglobals // a sentinel
-
-func errOrNothing(err error) error {
-	if err == nil {
-		return errNothing
-	}
-	return err
 }
 
 func leaseKept(c *C) {

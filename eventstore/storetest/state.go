@@ -87,7 +87,7 @@ func (c *C) grow(n int) {
 
 func statesOfThePast(c *C) {
 	c.same("no events", c.load("a"), folded(nil)[0])
-	c.grow(30)
+	c.grow(16)
 	all := c.read(eventstore.Query{Stream: "a"})
 	states := folded(all)
 	c.same("now", c.load("a"), states[len(all)])
@@ -264,7 +264,7 @@ func loadErrors(c *C) {
 	c.is("an event that cannot be applied", err, errOnPurpose)
 	c.tamper(`DELETE FROM evdemo_store_events WHERE version = 3`)
 	_, err = eventstore.Load(c.Ctx, c.A, "a", tally())
-	as[*eventstore.DamagedError](c, "a version that is missing", err)
+	has[*eventstore.DamagedError](c, "a version that is missing", err)
 }
 
 // counter folds a stream whose events each have the value that they have made.
@@ -275,7 +275,7 @@ func counter() eventstore.Fold[int] {
 }
 
 func updateCounter(c *C) {
-	const counters, each = 8, 25
+	const counters, each = 6, 12
 	increment := func(s eventstore.State[int]) ([]event.Event, error) {
 		return []event.Event{newEvent("counted", s.Value+1)}, nil
 	}
@@ -332,7 +332,7 @@ func updateDecides(c *C) {
 	c.equal("calls", calls, 8)
 	c.equal("version", got.Versions, []int64{11})
 	_, err = interrupted(1000)
-	as[*eventstore.ConflictError](c, "a stream that changes each time", err)
+	has[*eventstore.ConflictError](c, "a stream that changes each time", err)
 	c.equal("calls", calls, 20)
 	got, err = eventstore.Update(c.Ctx, c.A, "new", tally(), func(s eventstore.State[sums]) ([]event.Event, error) {
 		c.equal("the state of no events", s.Value, tally().Initial())

@@ -59,6 +59,12 @@ func as[E error](c *C, what string, err error) E {
 	return e
 }
 
+// has fails the check unless there is an error of a type in err.
+func has[E error](c *C, what string, err error) {
+	c.Helper()
+	_ = as[E](c, what, err)
+}
+
 // await waits for a condition, and fails the check where it does not come about.
 func (c *C) await(what string, condition func() bool) {
 	c.Helper()

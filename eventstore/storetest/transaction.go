@@ -36,9 +36,9 @@ func (c *C) begin() *sql.Tx {
 	return tx
 }
 
-func (c *C) execute(tx *sql.Tx, statement string, args ...any) {
+func (c *C) execute(tx *sql.Tx, statement string) {
 	c.Helper()
-	if _, err := tx.ExecContext(c.Ctx, statement, args...); err != nil {
+	if _, err := tx.ExecContext(c.Ctx, statement); err != nil {
 		c.Fatalf("%s: %v", statement, err)
 	}
 }
@@ -108,18 +108,18 @@ func transactionOutcomes(c *C) {
 	c.transact(func(tx *sql.Tx) {
 		c.execute(tx, `CREATE TABLE mine (n bigint)`)
 		_, err := c.A.AppendTx(c.Ctx, tx, to("b", events(3)...), at("a", 1, events(1)...))
-		as[*eventstore.ConflictError](c, "conflict", err)
+		has[*eventstore.ConflictError](c, "conflict", err)
 		c.execute(tx, `INSERT INTO mine VALUES (1)`)
 		got, err := c.A.AppendTx(c.Ctx, tx, at("b", 0, all[0]))
 		c.no(err)
 		c.equal("positions", got.Positions, []int64{3})
 		for range 2 {
 			_, err = c.A.AppendTx(c.Ctx, tx, to("c", events(2)...), to("c", there[0]))
-			as[*eventstore.DuplicateError](c, "duplicate", err)
+			has[*eventstore.DuplicateError](c, "duplicate", err)
 			_, err = c.A.AppendTx(c.Ctx, tx, at("b", 0, events(1)...))
-			as[*eventstore.ConflictError](c, "conflict with the transaction itself", err)
+			has[*eventstore.ConflictError](c, "conflict with the transaction itself", err)
 			_, err = c.A.AppendTx(c.Ctx, tx, to("c", bad))
-			as[*eventstore.InvalidError](c, "invalid", err)
+			has[*eventstore.InvalidError](c, "invalid", err)
 		}
 		got, err = c.A.AppendTx(c.Ctx, tx, at("b", 1, all[1]), at("c", 0, all[2]))
 		c.no(err)
