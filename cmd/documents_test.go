@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"syscall"
@@ -116,8 +117,13 @@ func (r *reader) follow(t *testing.T, block []string) {
 
 // runsOn tells whether a command ends only when it is told to.
 func runsOn(line string) bool {
-	consumes := strings.HasPrefix(line, "evdemo work ") || strings.HasPrefix(line, "evdemo listen ")
-	return consumes && !strings.Contains(line, "--count") && !strings.Contains(line, "--idle-timeout")
+	ends := strings.Contains(line, "--count") || strings.Contains(line, "--idle-timeout") || strings.Contains(line, "--catch-up")
+	for _, command := range []string{"work", "listen", "store follow", "store relay"} {
+		if strings.HasPrefix(line, "evdemo "+command+" ") {
+			return !ends
+		}
+	}
+	return false
 }
 
 // background starts a command, waits until it consumes, and checks at its end that it drained.
@@ -128,12 +134,13 @@ func (r *reader) background(ctx context.Context, t *testing.T, line string, runn
 	require.NoError(t, err)
 	require.NoError(t, c.Start())
 	consuming := make(chan struct{})
+	underway := regexp.MustCompile("consuming|following|relay is the active one")
 	running.Go(func() {
 		var once sync.Once
 		var said bytes.Buffer
 		for lines := bufio.NewScanner(stderr); lines.Scan(); {
 			said.WriteString(lines.Text() + "\n")
-			if strings.Contains(lines.Text(), "consuming") {
+			if underway.MatchString(lines.Text()) {
 				once.Do(func() { close(consuming) })
 			}
 		}

@@ -20,6 +20,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/evdemo/evdemo/internal/brokertest"
+	"github.com/evdemo/evdemo/internal/postgrestest"
 	"github.com/evdemo/evdemo/internal/session"
 	"github.com/evdemo/evdemo/topology"
 )
@@ -43,6 +44,11 @@ func helpExamples() map[string]example {
 	consumes := example{underway: "consuming", during: "evdemo publish --count 10", endless: true}
 	traced := `echo '{"specversion":"1.0","id":"0197a3b4-5c6d-7e8f-9a0b-1c2d3e4f5a6b","source":"shop","type":"order.created"}' | evdemo publish --topic orders`
 	reads := example{underway: "reading", endless: true}
+	// An event store has two events of the stream order-1, and paid.json something to append.
+	stored := `echo '{"status": "paid"}' > paid.json && ` +
+		`evdemo store append order-1 --db orders.db --type order.created --data '{"amount": 50, "status": "new"}' && ` +
+		`evdemo store append order-1 --db orders.db --type order.paid --data @paid.json`
+	keeps := example{before: stored}
 	deadLetters := example{before: "evdemo publish --topic orders --count 2 && evdemo work --queue payments --fail-rate 1 --retry none --idle-timeout 300ms"}
 	return map[string]example{
 		"evdemo doctor": {},
@@ -115,6 +121,43 @@ func helpExamples() map[string]example {
 
 		"evdemo work --queue payments --ordered-by data.user_id --concurrency 8":             consumes,
 		"evdemo work --queue payments --causal shop.db --causal-group shop --causal-wait 1m": consumes,
+
+		`evdemo store append order-1 --db orders.db --type order.created --data '{"amount": 50}' --expect none`:  {},
+		"evdemo store append order-1 --db orders.db --type order.paid --data @paid.json --extension authid=anna": keeps,
+		"evdemo store append orders --db orders.db --file examples/orders.jsonl":                                 {},
+		"evdemo store read --db orders.db -o jsonl | evdemo store append --db copy.db --atomic":                  keeps,
+		"evdemo listen --topic orders --count 10 -o json | evdemo store append orders --db orders.db --live": {
+			underway: "consuming", during: "evdemo publish --count 10",
+		},
+		"evdemo store read order-1 --db orders.db":                                                 keeps,
+		"evdemo store read --db orders.db --type order.paid --after 100 --limit 10":                keeps,
+		"evdemo store read --db orders.db --as-of 1h --backwards --limit 3 -o jsonl":               keeps,
+		"evdemo store read --db orders.db -o jsonl > orders.jsonl":                                 keeps,
+		"evdemo store streams --db orders.db":                                                      keeps,
+		"evdemo store streams --db orders.db --prefix order- --limit 10 -o json":                   keeps,
+		"evdemo store state order-1 --db orders.db":                                                keeps,
+		"evdemo store state order-1 --db orders.db --at-version 2 -o jsonl":                        keeps,
+		"evdemo store state order-1 --db orders.db --as-of 2026-01-02T15:04:05Z":                   {before: stored, code: exitFailed}, // it is younger
+		"evdemo store state order-1 --db orders.db --snapshots 100":                                keeps,
+		"evdemo store history order-1 --db orders.db":                                              keeps,
+		"evdemo store history order-1 --db orders.db --field /status":                              keeps,
+		"evdemo store history order-1 --db orders.db --who data.user_id --from-version 2 -o jsonl": keeps,
+		"evdemo store verify --db orders.db":                                                       keeps,
+		"evdemo store verify --db orders.db -o json":                                               keeps,
+		"evdemo store follow --db orders.db":                                                       {before: stored, underway: "following", endless: true},
+		"evdemo store follow order-1 --db orders.db --from first --count 3": {
+			before: stored, underway: "following", during: "evdemo store append order-1 --db orders.db --type order.shipped --data '{}'",
+		},
+		"evdemo store follow --db orders.db --after 1 --type order.paid -o jsonl --idle-timeout 1s": keeps,
+		"evdemo store relay --db orders.db --topic orders":                                          {before: stored, underway: "active one", endless: true},
+		"evdemo store relay --db orders.db --queue payments --type order.created --name payments --from next": {
+			before: stored, underway: "active one", endless: true,
+		},
+		"evdemo store relay --db orders.db --topic orders --catch-up -o json": keeps,
+		"evdemo store backup copy.db --db orders.db":                          keeps,
+		"evdemo store backup copy.db --db postgres://shop@localhost/shop -o json": {
+			before: "evdemo store append order-1 --db postgres://shop@localhost/shop --type order.created --data '{}'",
+		},
 
 		"evdemo topology show":                                                           {},
 		"evdemo topology show -o yaml > topology.yaml":                                   {},
@@ -194,6 +237,9 @@ func TestExamples(t *testing.T) {
 		t.Run(line, func(t *testing.T) {
 			t.Parallel()
 			copyist := newCopyist(t, url)
+			if strings.Contains(line, databaseExample) {
+				copyist.database = postgrestest.URL(t)
+			}
 			if how.before != "" {
 				copyist.run(t, how.before, 0)
 			}
@@ -233,9 +279,13 @@ func freePort(t *testing.T) int {
 	return address.Port
 }
 
+// databaseExample is the database on PostgreSQL that examples speak of.
+const databaseExample = "postgres://shop@localhost/shop"
+
 // copyist types examples in a directory of their own.
 type copyist struct {
 	dir, url string
+	database string // a database on PostgreSQL, where an example has one
 	env      map[string]string
 	names    *strings.Replacer
 }
@@ -296,7 +346,7 @@ func (c *copyist) rename(line string) string {
 	if strings.HasPrefix(line, "evdemo publish") && !strings.Contains(line, "--topic") && !strings.Contains(line, "--queue") {
 		line = strings.Replace(line, "evdemo publish", "evdemo publish --topic orders", 1)
 	}
-	return c.names.Replace(line)
+	return strings.ReplaceAll(c.names.Replace(line), databaseExample, c.database)
 }
 
 // command prepares a line for the shell. What ctx's end interrupts is asked to stop first.

@@ -19,8 +19,8 @@ empty one counts as not set. A flag beats the environment, the environment beats
 stand in $XDG_CONFIG_HOME/evdemo/config.yaml (EVDEMO_CONFIG names another file).
 
 Exit codes: 0 all of it was done; 1 something failed; 2 wrong usage or invalid input, nothing
-was sent; 3 some events did not get through, the report names them; 4 the broker cannot be
-reached or refuses the login; 5 a claim did not hold.
+was sent; 3 some events did not get through, the report names them; 4 the broker or the database
+cannot be reached, or refuses the login; 5 a claim did not hold.
 
 SIGINT and SIGTERM make a command finish what it has in hand, report, and exit with 0. A second
 one ends it at once.`
@@ -61,6 +61,7 @@ func newRootCommand(app *App) *cobra.Command {
 		newRecordCommand(app, nil),
 		newReplayCommand(app, nil),
 		newTraceCommand(app, nil),
+		newStoreCommand(app),
 		newDLQCommand(app),
 		newSchemaCommand(app),
 		newTopologyCommand(app),

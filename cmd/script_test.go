@@ -130,6 +130,8 @@ func scriptCommands() map[string]func(*testscript.TestScript, bool, []string) {
 		"ended":    ended,
 		"messages": messages,
 		"classic":  declareClassic,
+		"postgres": newPostgres,
+		"damage":   damage,
 	}
 }
 

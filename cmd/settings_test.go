@@ -18,7 +18,7 @@ func TestEveryFlagHasAVariable(t *testing.T) {
 	t.Parallel()
 	reserved := []string{"EVDEMO_CONFIG", "EVDEMO_STATE_DIR"}
 	values := map[string]string{
-		"string": "x", "bool": "true", "int": "7", "uint64": "7", "float64": "0.25", "duration": "7s",
+		"string": "x", "bool": "true", "int": "7", "int64": "7", "uint64": "7", "float64": "0.25", "duration": "7s",
 		"stringArray": "[a=b]", "stringSlice": "[a,b]", "format": "json",
 	}
 	for cmd := range commands(newRootCommand(&App{})) {

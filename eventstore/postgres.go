@@ -66,6 +66,9 @@ type postgresDB struct {
 	writer             *pgx.Conn // the writer's goroutine's; nil until it is needed
 }
 
+// closeTime is how long Close waits for transactions that are open, and for reads that a server does not answer.
+const closeTime = 10 * time.Second
+
 // connectTimeout is for connecting to a server, where the URL says nothing of that.
 const connectTimeout = 5 * time.Second
 
@@ -416,14 +419,23 @@ func (d *postgresDB) check(context.Context) ([]string, error) { return nil, nil 
 
 func (d *postgresDB) close() error {
 	d.disconnect(context.Background())
-	var errs []error
-	for i, db := range []*sql.DB{d.reading, d.own, d.apps} {
-		if i < len(d.pools) {
-			errs = append(errs, db.Close())
-			d.pools[i].Close()
+	ended := make(chan error, 1)
+	go func() {
+		var errs []error
+		for i, db := range []*sql.DB{d.reading, d.own, d.apps} {
+			if i < len(d.pools) {
+				errs = append(errs, db.Close())
+				d.pools[i].Close()
+			}
 		}
+		ended <- errors.Join(errs...)
+	}()
+	select {
+	case err := <-ended:
+		return err
+	case <-time.After(closeTime):
+		return fmt.Errorf("connections were still in use after %s: they are closed when their users are done", closeTime)
 	}
-	return errors.Join(errs...)
 }
 
 // refused implements database: by what an event has in it.

@@ -198,7 +198,7 @@ func (s *Store) Close() error {
 // connection, the one that everything is written with, and its transactions begin with BEGIN IMMEDIATE: whoever holds
 // one must not call what writes by itself, [Store.Append], [Load] with snapshots or a [Lease]'s SaveNow, which would
 // wait for it. On PostgreSQL it finds the store's tables first, whatever the search path. Never close it: [Store.Close]
-// does, which on PostgreSQL waits for the transactions that are open.
+// does, which on PostgreSQL waits up to 10 s for the transactions that are open.
 func (s *Store) DB() *sql.DB { return s.database.applications() }
 
 // Location is a Config.DB to be shown to people: without a password.
