@@ -8,12 +8,9 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
-	"strings"
-	"sync"
 	"testing"
 	"time"
 
-	amqp "github.com/rabbitmq/amqp091-go"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -90,104 +87,33 @@ func (c child) start(t *testing.T) *process {
 func (p *process) kill() {
 	_ = p.Process.Kill()
 	_ = p.Wait()
-	<-p.active
-}
-
-// arrival is one that a consumer of the queue has seen.
-type arrival struct {
-	position, version int64
-	id, stream        string
-}
-
-// ledger is what an independent consumer writes down: every arrival, in its order.
-type ledger struct {
-	mu       sync.Mutex
-	arrivals []arrival
-	furthest int64
-}
-
-func consume(t *testing.T, url, queue string) *ledger {
-	t.Helper()
-	ch := channel(t, url)
-	require.NoError(t, ch.Qos(1000, 0, false))
-	deliveries, err := ch.Consume(queue, "", false, true, false, false, nil)
-	require.NoError(t, err)
-	l := &ledger{}
-	go func() {
-		for d := range deliveries {
-			l.add(&d)
-			_ = d.Ack(false)
-		}
-	}()
-	return l
-}
-
-func (l *ledger) add(d *amqp.Delivery) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if d.Redelivered { // the ledger's own
-		return
+	if err := <-p.active; err != nil {
+		return // it had not become the active one
 	}
-	a := arrival{id: d.MessageId}
-	a.position, _ = d.Headers[relay.HeaderPosition].(int64)
-	a.version, _ = d.Headers[relay.HeaderVersion].(int64)
-	a.stream, _ = d.Headers[relay.HeaderStream].(string)
-	l.arrivals = append(l.arrivals, a)
-	l.furthest = max(l.furthest, a.position)
-}
-
-func (l *ledger) reached() int64 {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.furthest
-}
-
-// account is what a ledger amounts to.
-type account struct {
-	missing, extra int
-	disorder       []string // first arrivals that came before one they are to follow
-	longest        int64    // how far back a repetition has gone at most, in events
-}
-
-// of gives the account of the events 0 to n-1.
-func (l *ledger) of(n int) (a account) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	seen, versions, furthest := map[string]int{}, map[string]int64{}, int64(0)
-	for _, at := range l.arrivals {
-		if seen[at.id]++; seen[at.id] > 1 {
-			a.extra++
-			a.longest = max(a.longest, furthest-at.position+1)
-			continue
-		}
-		if at.version != versions[at.stream]+1 || at.position != furthest+1 {
-			a.disorder = append(a.disorder, fmt.Sprintf("%+v behind version %d, position %d", at, versions[at.stream], furthest))
-		}
-		versions[at.stream] = at.version
-		furthest = max(furthest, at.position)
-	}
-	for i := range n {
-		if seen[numbered(i).ID] == 0 {
-			a.missing++
-		}
-	}
-	return a
 }
 
 // A relay is killed with SIGKILL at random moments, again and again, while events are appended. Nothing is missing, each
 // stream's events arrive for the first time in their order, and no kill has more repeated than the window.
 func TestKilled(t *testing.T) {
 	t.Parallel()
-	onBoth(t, func(t *testing.T, db string) { testKills(t, db, 1) })
+	onBoth(t, testKills(1))
 }
 
 // The same with another relay that stands by and takes over.
 func TestKilledAndTakenOver(t *testing.T) {
 	t.Parallel()
-	onBoth(t, func(t *testing.T, db string) { testKills(t, db, 2) })
+	onBoth(t, testKills(2))
 }
 
-func testKills(t *testing.T, db string, relays int) {
+// testKills kills the active one of several relays.
+func testKills(relays int) func(*testing.T, string) {
+	return func(t *testing.T, db string) {
+		t.Helper()
+		killRelays(t, db, relays)
+	}
+}
+
+func killRelays(t *testing.T, db string, relays int) {
 	t.Helper()
 	url := brokertest.URL(t)
 	store := open(t, eventstore.Config{DB: db, BusyTimeout: patience})
@@ -262,24 +188,4 @@ func appendSteadily(ctx context.Context, t *testing.T, store *eventstore.Store, 
 		n += 50
 	}
 	return n
-}
-
-// The account finds what it is there to find.
-func TestAccount(t *testing.T) {
-	t.Parallel()
-	at := func(positions ...int) *ledger {
-		l := &ledger{}
-		for _, position := range positions {
-			l.arrivals = append(l.arrivals, arrival{
-				position: int64(position), version: int64((position-1)/streams + 1), id: numbered(position - 1).ID, stream: streamOf(position - 1),
-			})
-		}
-		return l
-	}
-	assert.Equal(t, account{}, at(1, 2, 3).of(3))
-	assert.Equal(t, account{missing: 1}, at(1, 2, 3).of(4))
-	assert.Equal(t, account{extra: 3, longest: 2}, at(1, 2, 3, 2, 3, 4, 4).of(4))
-	swapped := at(1, 3, 2).of(3)
-	assert.Len(t, swapped.disorder, 2)
-	assert.True(t, strings.HasPrefix(swapped.disorder[0], "{position:3 "))
 }

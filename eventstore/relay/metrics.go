@@ -35,7 +35,7 @@ func (r *Relay) Collector() prometheus.Collector {
 
 // collector reads a relay's counts whenever it is asked.
 type collector struct {
-	stats                                                   func() Stats
+	stats                                                  func() Stats
 	events, repeated, active, stuck, lagEvents, lagSeconds *prometheus.Desc
 }
 

@@ -85,8 +85,11 @@ func (p *pass) outlast(ctx context.Context) (lasting context.Context, hurry func
 // conclude says how the pass has ended: what stopped the sending, whether all answers have come, and whether the
 // checkpoint is saved.
 func (p *pass) conclude(ctx context.Context, stopped, drained, saved error) error {
-	refused := errors.Is(stopped, errRefused)
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	told := ctx.Err() != nil && errors.Is(stopped, context.Cause(ctx))
+	refused := errors.Is(stopped, errRefused)
+	_, unpublishable := errors.AsType[*EventError](stopped)
 	switch {
 	case errors.Is(errors.Join(stopped, drained, saved), eventstore.ErrLeaseLost):
 		return eventstore.ErrLeaseLost
@@ -94,9 +97,7 @@ func (p *pass) conclude(ctx context.Context, stopped, drained, saved error) erro
 		return fmt.Errorf("save checkpoint: %w", saved)
 	case drained != nil && (told || refused):
 		return drained
-	case refused:
-		p.mu.Lock()
-		defer p.mu.Unlock()
+	case p.refused != nil && (refused || unpublishable): // which comes first
 		return &refusal{p.refused}
 	default:
 		return stopped
@@ -131,7 +132,7 @@ func (p *pass) events(ctx context.Context) iter.Seq2[eventstore.Recorded, error]
 func (p *pass) publish(ctx context.Context, r *eventstore.Recorded) error {
 	m, err := p.message(r)
 	if errors.Is(err, ErrSkip) {
-		p.counts.skipped.Add(1)
+		p.counts.skip(r.Position)
 		p.progress.skip(r.Position)
 		return nil
 	}

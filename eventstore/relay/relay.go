@@ -55,9 +55,10 @@ func New(config Config) (*Relay, error) {
 // another relay has become the active one, this one stands by again. While a PostgreSQL server is away it waits, for
 // the RetryFor of the store.
 //
-// It returns an *[EventError] for an event that cannot be published at all; everything before that is published, and
-// the checkpoint is in front of it. It returns what reading the log or saving the checkpoint returned, and errors that
-// wrap ErrDrainTimeout, ErrBeyondLog, ErrCheckpoint or publisher.ErrClosed.
+// It returns an *[EventError] for an event that cannot be published at all; everything before that is published, unless
+// the broker does not answer within Config.DrainTimeout, and the checkpoint is in front of it. It returns what reading
+// the log or saving the checkpoint returned, and errors that wrap ErrDrainTimeout, ErrBeyondLog, ErrCheckpoint or
+// publisher.ErrClosed.
 func (r *Relay) Run(ctx context.Context) error {
 	if r.running.Swap(true) {
 		return ErrRunning
@@ -147,7 +148,7 @@ func (r *Relay) pause(ctx context.Context, stuck *EventError, pause time.Duratio
 	r.standsStill(stuck)
 	r.config.Logger.Warn("relay stands still: an event does not get through", slog.String("name", r.config.Name),
 		slog.Int64("position", stuck.Position), slog.String("stream", stuck.Stream), slog.String("id", stuck.ID),
-		slog.Any("error", stuck.Err), slog.Duration("again_in", pause))
+		slog.Any("error", stuck.Err), slog.Duration("again_in", pause.Round(time.Millisecond)))
 	select {
 	case <-time.After(pause):
 		return nil
@@ -165,7 +166,9 @@ func (r *Relay) goesOn() {
 }
 
 // wants tells whether an event is of the types to publish.
-func (r *Relay) wants(event *eventstore.Recorded) bool { return len(r.types) == 0 || r.types[event.Type] }
+func (r *Relay) wants(event *eventstore.Recorded) bool {
+	return len(r.types) == 0 || r.types[event.Type]
+}
 
 // Lag is how far a relay is behind.
 type Lag struct {
@@ -180,7 +183,8 @@ type Lag struct {
 // Events is how many events of the log are behind the checkpoint.
 func (l Lag) Events() int64 { return l.Head - l.Position }
 
-// LagOf tells how far the relay with a name is behind, whichever process runs it, if any does.
+// LagOf tells how far the relay with a name is behind, whichever process runs it, if any does. Where only the first event
+// behind the checkpoint cannot be read, the rest is there beside the error.
 func LagOf(ctx context.Context, store *eventstore.Store, name string) (l Lag, err error) {
 	c, err := store.Checkpoint(ctx, key(name))
 	if err != nil {
@@ -192,7 +196,7 @@ func LagOf(ctx context.Context, store *eventstore.Store, name string) (l Lag, er
 	l.Position = c.Position
 	for r, err := range store.Read(ctx, eventstore.Query{After: l.Position, Limit: 1}) {
 		if err != nil {
-			return Lag{}, err
+			return l, err
 		}
 		l.Oldest = r.RecordedAt
 	}
@@ -204,7 +208,7 @@ func (r *Relay) watch(ctx context.Context) {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	for {
-		if lag, err := LagOf(ctx, r.config.Store, r.config.Name); err == nil {
+		if lag, err := LagOf(ctx, r.config.Store, r.config.Name); err == nil || lag.Head > 0 {
 			r.setLag(lag)
 		}
 		select {
@@ -214,4 +218,3 @@ func (r *Relay) watch(ctx context.Context) {
 		}
 	}
 }
-

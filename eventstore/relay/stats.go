@@ -27,7 +27,7 @@ type Stats struct {
 type counters struct {
 	active                                                  atomic.Bool
 	published, skipped, returned, nacked, unknown, repeated atomic.Int64
-	furthest                                                atomic.Int64 // the position of the last event that was ever sent
+	furthest                                                atomic.Int64 // the last position that the relay has come to
 }
 
 // state is what a relay tells beside its counts. Relay.mu guards it.
@@ -49,11 +49,24 @@ func (r *Relay) Stats() Stats {
 }
 
 func (c *counters) sent(position int64) {
-	if position <= c.furthest.Load() {
+	if !c.first(position) {
 		c.repeated.Add(1)
-		return
+	}
+}
+
+func (c *counters) skip(position int64) {
+	if c.first(position) {
+		c.skipped.Add(1)
+	}
+}
+
+// first tells whether the relay comes to a position for the first time.
+func (c *counters) first(position int64) bool {
+	if position <= c.furthest.Load() {
+		return false
 	}
 	c.furthest.Store(position)
+	return true
 }
 
 func (c *counters) answered(outcome publisher.Outcome) {
