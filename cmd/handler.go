@@ -19,7 +19,6 @@ import (
 	"github.com/evdemo/evdemo/topology"
 	"github.com/evdemo/evdemo/worker"
 	"github.com/evdemo/evdemo/worker/command"
-	"github.com/evdemo/evdemo/worker/inbox"
 	"github.com/evdemo/evdemo/worker/webhook"
 )
 
@@ -244,16 +243,16 @@ func parseSchedule(text string) ([]time.Duration, error) {
 }
 
 // openDedup opens the store that --dedup names; nil where it names none.
-func openDedup(ctx context.Context, name string) (worker.DedupStore, func() error, error) {
+func openDedup(ctx context.Context, app *App, name string) (worker.DedupStore, func() error, error) {
 	switch name {
 	case "":
 		return nil, func() error { return nil }, nil
 	case "memory":
 		return worker.NewMemoryStore(worker.MemoryConfig{}), func() error { return nil }, nil
 	}
-	store, err := inbox.Open(ctx, inbox.Config{Path: name})
+	store, err := openInbox(ctx, app, "--dedup", name)
 	if err != nil {
-		return nil, nil, usageError(fmt.Errorf("--dedup: %w", err))
+		return nil, nil, err
 	}
 	return store, store.Close, nil
 }

@@ -12,7 +12,6 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/evdemo/evdemo/worker"
-	"github.com/evdemo/evdemo/worker/inbox"
 )
 
 // orderOptions are the flags that keep events in order.
@@ -26,7 +25,7 @@ type orderOptions struct {
 
 func (o *orderOptions) addFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&o.orderedBy, "ordered-by", "", "handle events with the same value in order: subject, source, type, an extension, or a member of the data as data.order_id")
-	flags.StringVar(&o.causal, "causal", "", "SQLite file that holds events back until their parents have been handled")
+	flags.StringVar(&o.causal, "causal", "", "SQLite file, or postgres://user@host/name, that holds events back until their parents have been handled")
 	flags.StringVar(&o.causalGroup, "causal-group", "", "name of the consumers that --causal keeps in order together (default: the queue)")
 	flags.DurationVar(&o.causalWait, "causal-wait", worker.DefaultGateWait, "how long --causal holds an event, before it is dead-lettered as an orphan")
 	flags.StringSliceVar(&o.causalTypes, "causal-types", nil, "event types that the group handles; --causal waits for parents of no others (default: for all)")
@@ -42,14 +41,14 @@ func (o *orderOptions) check(given func(string) bool) error {
 	case given("ordered-by") && o.orderedBy == "":
 		return errors.New("--ordered-by is empty: want subject, source, type, an extension, or data.NAME")
 	case given("causal") && o.causal == "":
-		return errors.New("--causal is empty: want a file")
+		return errors.New("--causal is empty: want a file, or postgres://user@host/name")
 	case o.causal == "memory":
 		return errors.New("--causal memory: what is held must survive the process; give a file, or ./memory if it is called so")
 	case o.causalWait < time.Millisecond:
 		return fmt.Errorf("--causal-wait %v: want 1ms or more", o.causalWait)
 	}
 	_, err := orderKey(o.orderedBy)
-	return err
+	return errors.Join(checkInbox("--causal", o.causal), err)
 }
 
 // orderKey gives the function for --ordered-by; nil for none.
@@ -94,13 +93,13 @@ func member(data []byte, path []string) string {
 }
 
 // gate opens the gate that the flags ask for; nil where they ask for none.
-func (o *orderOptions) gate(ctx context.Context) (*worker.Gate, func() error, error) {
+func (o *orderOptions) gate(ctx context.Context, app *App) (*worker.Gate, func() error, error) {
 	if o.causal == "" {
 		return nil, func() error { return nil }, nil
 	}
-	store, err := inbox.Open(ctx, inbox.Config{Path: o.causal})
+	store, err := openInbox(ctx, app, "--causal", o.causal)
 	if err != nil {
-		return nil, nil, usageError(fmt.Errorf("--causal: %w", err))
+		return nil, nil, err
 	}
 	return &worker.Gate{Store: store, Group: o.causalGroup, Types: o.causalTypes, Wait: o.causalWait}, store.Close, nil
 }

@@ -43,22 +43,25 @@ understands. Events of newer versions go to it where the schemas are compatible,
 diff", and are dead-lettered with the reason version where they are not. Older versions must be
 compatible, each with the next: where one is not, that is said at start.
 
---dedup FILE remembers in a SQLite database which events have been handled, "--dedup memory" in this
-process, up to 100,000 of them for an hour. A duplicate is acknowledged and not handled.
+--dedup FILE remembers in a SQLite database which events have been handled, --dedup postgres://user@host/name
+in one that workers on several machines share, "--dedup memory" in this process, up to 100,000 of them for
+an hour. A duplicate is acknowledged and not handled. A password that is not in the URL comes from PGPASSWORD
+or ~/.pgpass.
 
 --ordered-by subject keeps the events of one subject in order while those of others go on, up to
 --concurrency at a time. A failed one is tried again in its place. Across workers a queue with
 "single-active: true" in the topology keeps the order. --causal FILE holds an event back until its parent
 (parentid) has been handled: it is kept in the file, sent to its queue again then, and dead-lettered with
 the reason orphan after --causal-wait. Workers with one --causal-group and one file are in order together.
+In place of FILE, postgres://user@host/name is for workers on several machines.
 
 The queue, its retry tiers and its dead-letter queue are declared if they are missing. One that exists
 with other arguments is an error that names them; --no-declare consumes it as it is.
 
 Exit codes: 0 done, also after SIGINT or SIGTERM; 2 wrong usage, a command that cannot be run, a file
 that cannot be used; 3 events in hand did not finish within --drain-timeout, they are delivered again; 4
-no broker; 1 anything else. Events that were retried or dead-lettered are in the summary and change
-nothing about that.`
+no broker, or no database; 1 anything else. Events that were retried or dead-lettered are in the summary
+and change nothing about that.`
 
 const workExample = `  evdemo work --queue payments
   evdemo work --queue payments --latency 50ms --concurrency 4 --name alice
@@ -119,7 +122,7 @@ func (o *workOptions) addFlags(flags *pflag.FlagSet) {
 	flags.IntVar(&o.maxAttempts, "max-attempts", 0, "attempts at an event before it is dead-lettered (default: the topology's, 5)")
 	flags.DurationVar(&o.timeout, "timeout", 0, "how long one attempt may take (0: no limit; --http: 30s)")
 	flags.BoolVar(&o.acceptRaw, "accept-raw", false, "handle messages that are no events too, instead of dead-lettering them")
-	flags.StringVar(&o.dedup, "dedup", "", "handle each event once: a SQLite file that remembers which were handled, or memory")
+	flags.StringVar(&o.dedup, "dedup", "", "handle each event once: a SQLite file that remembers which were handled, or postgres://user@host/name, or memory")
 	o.orderOptions.addFlags(flags)
 	o.readOptions.addFlags(flags)
 	o.handlerOptions.addFlags(flags)
@@ -137,7 +140,7 @@ func (o *workOptions) check() error {
 	case o.given("schema") && o.schemas == "":
 		return errEmptySchema
 	case o.given("dedup") && o.dedup == "":
-		return errors.New("--dedup is empty: want a file, or memory")
+		return errors.New("--dedup is empty: want a file, postgres://user@host/name, or memory")
 	case o.timeout < 0:
 		return fmt.Errorf("--timeout %v: want 0 or more", o.timeout)
 	}
@@ -148,7 +151,7 @@ func (o *workOptions) check() error {
 	if err := checkBrokerName("queue", o.queue); err != nil {
 		return err
 	}
-	return errors.Join(o.orderOptions.check(o.given), o.readOptions.check(), o.handlerOptions.check(), o.consumeOptions.check())
+	return errors.Join(checkInbox("--dedup", o.dedup), o.orderOptions.check(o.given), o.readOptions.check(), o.handlerOptions.check(), o.consumeOptions.check())
 }
 
 func runWork(ctx context.Context, app *App, opts *workOptions) error {
@@ -162,7 +165,7 @@ func runWork(ctx context.Context, app *App, opts *workOptions) error {
 		return usageError(err)
 	}
 	defer closeHandler()
-	store, closeStore, err := openDedup(ctx, opts.dedup)
+	store, closeStore, err := openDedup(ctx, app, opts.dedup)
 	if err != nil {
 		return err
 	}
@@ -171,7 +174,7 @@ func runWork(ctx context.Context, app *App, opts *workOptions) error {
 			app.Logger().Error("close --dedup", "error", err)
 		}
 	}()
-	gate, closeGate, err := opts.gate(ctx)
+	gate, closeGate, err := opts.gate(ctx, app)
 	if err != nil {
 		return err
 	}

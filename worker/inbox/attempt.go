@@ -5,10 +5,10 @@ import (
 	"database/sql"
 	"fmt"
 	"log/slog"
-	"sync"
 	"time"
 
 	"github.com/evdemo/evdemo/worker"
+	"github.com/evdemo/evdemo/worker/inbox/internal/attempt"
 )
 
 // How often the file is asked whether another process's attempt has ended.
@@ -17,35 +17,13 @@ const (
 	maxPoll = 100 * time.Millisecond
 )
 
-// attempt is one call of a handler by Once.
-type attempt struct {
-	store *Store
-	key   worker.Key
-
-	mu        sync.Mutex
-	state     attemptState
-	committed bool          // by Transact
-	settled   chan struct{} // closed when Transact has ended; nil before it is called
-}
-
-type attemptState uint8
-
-const (
-	handling attemptState = iota
-	transacting
-	transacted
-	over
-)
-
-type attemptKey struct{}
-
 // Once implements worker.DedupStore. Attempts at one event are in turn among all the processes that share
 // the file. An attempt that fails, or panics, leaves nothing behind, and the next is made at once.
 //
 // Where handle has called Transact and that has committed, the event is handled, whatever handle
 // returns: its error is passed on, and the event's next delivery is a duplicate.
 func (s *Store) Once(ctx context.Context, key worker.Key, handle func(context.Context) error) (called bool, err error) {
-	if outer, ok := ctx.Value(attemptKey{}).(*attempt); ok && outer.store == s && outer.inTransact() {
+	if attempt.InTransact(ctx, backend{s}) {
 		return false, ErrInTransact
 	}
 	if err := s.enter(); err != nil {
@@ -105,25 +83,23 @@ func (s *Store) awaitOther(ctx context.Context, key worker.Key) error {
 
 // attempt calls handle and settles the claim.
 func (s *Store) attempt(ctx context.Context, key worker.Key, handle func(context.Context) error) error {
-	a := &attempt{store: s, key: key}
-	claimed := true
+	a := attempt.New(backend{s}, key)
 	defer func() { // after a panic too
-		if claimed && !a.end() {
+		if !a.Handled() {
 			s.release(ctx, key)
 		}
 	}()
-	if err := handle(context.WithValue(ctx, attemptKey{}, a)); err != nil || a.end() {
-		return err
-	}
-	err := s.record(ctx, key)
-	claimed = err != nil
-	return err
+	return a.Run(ctx, handle)
 }
 
-// record remembers that the event was handled. It was, even if ctx has ended.
-func (s *Store) record(ctx context.Context, key worker.Key) error {
-	err := s.writer.write(context.WithoutCancel(ctx), func(ctx context.Context, _ *sql.Tx) error {
-		_, err := s.writer.do.recordEvent(ctx, key, s.writer.owner.id)
+// backend is the store's part of an attempt. Both its methods give up the claim with what they record.
+type backend struct{ store *Store }
+
+// Record implements attempt.Store. The event was handled, even if ctx has ended.
+func (b backend) Record(ctx context.Context, key worker.Key) error {
+	w := b.store.writer
+	err := w.write(context.WithoutCancel(ctx), func(ctx context.Context, _ *sql.Tx) error {
+		_, err := w.do.recordEvent(ctx, key, w.owner.id)
 		return err
 	})
 	if err != nil {
@@ -142,50 +118,4 @@ func (s *Store) release(ctx context.Context, key worker.Key) {
 		s.config.Logger.Warn("inbox: a failed attempt is given up later", slog.String("path", s.config.Path),
 			slog.String("id", key.ID), slog.Any("error", err))
 	}
-}
-
-// inTransact tells whether Transact is under way.
-func (a *attempt) inTransact() bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.state == transacting
-}
-
-// beginTransact admits the first call of Transact.
-func (a *attempt) beginTransact() error {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	switch a.state {
-	case handling:
-		a.state = transacting
-		a.settled = make(chan struct{})
-		return nil
-	case over:
-		return ErrNotInOnce
-	default:
-		return ErrTransacted
-	}
-}
-
-func (a *attempt) endTransact(committed bool) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.state = transacted
-	a.committed = committed
-	close(a.settled)
-}
-
-// end ends the attempt, and tells whether Transact has committed. A handler that returns while its Transact
-// is under way, on another goroutine, has that waited for.
-func (a *attempt) end() (committed bool) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	for a.state == transacting {
-		settled := a.settled
-		a.mu.Unlock()
-		<-settled
-		a.mu.Lock()
-	}
-	a.state = over
-	return a.committed
 }

@@ -13,14 +13,16 @@ import (
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
+	"github.com/evdemo/evdemo/internal/postgrestest"
 	"github.com/evdemo/evdemo/worker"
 	"github.com/evdemo/evdemo/worker/inbox"
+	"github.com/evdemo/evdemo/worker/inbox/postgres"
 )
 
 var errHandler = errors.New("handler failed")
 
-// What a worker.DedupStore promises, of each: in memory; on SQLite; and on SQLite by two stores that know
-// of each other through the file alone, as two processes do.
+// What a worker.DedupStore promises, of each: in memory; on SQLite; on PostgreSQL; and on these by two stores that
+// know of each other through the database alone, as two processes do.
 func TestConformance(t *testing.T) {
 	t.Parallel()
 	stores := map[string]func(*testing.T) (first, second worker.DedupStore){
@@ -37,6 +39,16 @@ func TestConformance(t *testing.T) {
 			t.Helper()
 			config := inbox.Config{Path: filepath.Join(t.TempDir(), "inbox.db"), BusyTimeout: patience}
 			return open(t, config), open(t, config)
+		},
+		"postgres": func(t *testing.T) (first, second worker.DedupStore) {
+			t.Helper()
+			store := openPostgres(t, postgrestest.URL(t))
+			return store, store
+		},
+		"two of postgres": func(t *testing.T) (first, second worker.DedupStore) {
+			t.Helper()
+			url := postgrestest.URL(t)
+			return openPostgres(t, url), openPostgres(t, url)
 		},
 	}
 	cases := map[string]func(*testing.T, worker.DedupStore, worker.DedupStore){
@@ -59,6 +71,14 @@ func TestConformance(t *testing.T) {
 			})
 		}
 	}
+}
+
+func openPostgres(t *testing.T, url string) *postgres.Store {
+	t.Helper()
+	store, err := postgres.Open(t.Context(), postgres.Config{URL: url, Timeout: patience})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, store.Close()) })
+	return store
 }
 
 // expect calls Once and checks what comes.

@@ -17,6 +17,9 @@
 //	}
 //	w, err := worker.New(config, worker.Wrap(handle, worker.Dedup(store)))
 //
+// Package inbox/postgres has a store with the same promises on PostgreSQL, for workers on several machines; handlers
+// are the same.
+//
 // Any number of processes on one machine may share a file. They see each other's attempts: while one
 // handles an event, the others wait for the outcome. A process that has died is known by the lease that
 // it no longer renews; see Config.Lease. The file must be on a local disk, since SQLite's write-ahead

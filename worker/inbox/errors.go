@@ -6,25 +6,27 @@ import (
 
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
+
+	"github.com/evdemo/evdemo/worker/inbox/internal/attempt"
 )
 
 var (
 	// ErrClosed is wrapped where the store has been closed.
-	ErrClosed = errors.New("inbox is closed")
+	ErrClosed = attempt.ErrClosed
 	// ErrNotInOnce is returned by Transact where its context does not come from Once, or the attempt
 	// that it comes from has ended.
-	ErrNotInOnce = errors.New("inbox: Transact belongs within Once, on the context that the handler got")
+	ErrNotInOnce = attempt.ErrNotInOnce
 	// ErrTransacted is returned by the second call of Transact in one attempt.
-	ErrTransacted = errors.New("inbox: Transact was called before in this attempt")
+	ErrTransacted = attempt.ErrTransacted
 	// ErrInTransact is returned by Once where it is called on the context of an attempt that is in
 	// Transact: it would wait for itself.
-	ErrInTransact = errors.New("inbox: Once was called within Transact")
-	// ErrSchema is wrapped by Open where a newer version of this package has made the file.
-	ErrSchema = errors.New("made by a newer version of evdemo: use that")
-
+	ErrInTransact = attempt.ErrInTransact
+	// ErrSchema is wrapped by Open where a newer version of this package has made the tables.
+	ErrSchema = attempt.ErrSchema
 	// ErrTransactionLost is wrapped by what Transact returns where its function ended the transaction,
 	// or went on after its context had ended in mid-write. Nothing of what it did remains.
-	ErrTransactionLost = errors.New("inbox: the function ended its transaction")
+	ErrTransactionLost = attempt.ErrTransactionLost
+
 	// errPanicked stands for the outcome of a function that did not return.
 	errPanicked = errors.New("function did not return")
 )

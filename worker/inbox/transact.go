@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/evdemo/evdemo/worker"
+	"github.com/evdemo/evdemo/worker/inbox/internal/attempt"
 )
 
 // Transact commits the effects of an event together with the record that it has been handled. It is called
@@ -17,31 +18,27 @@ import (
 // panics. When the commit fails, nothing remains either. When another process has recorded the event
 // meanwhile, Transact returns [worker.ErrDuplicate] without calling fn, for the handler to pass on.
 //
-// fn writes to the store's file through tx, and has no effect elsewhere. It shares the transaction with
-// others and holds the file's write lock, so it must be quick, must not begin or end transactions, and
-// must not wait for anything that writes to the file by another way. Where another's function has
-// spoiled the transaction, fn is called again in a new one. SQLite's foreign keys are not enforced in it.
+// fn writes to the store's database through tx, and has no effect elsewhere. It must not begin or end
+// transactions. It is called with the same context that Transact got.
+//
+// On SQLite fn shares the transaction with others and holds the file's write lock, so it must be quick, and must
+// not wait for anything that writes to the file by another way. Where another's function has spoiled the
+// transaction, fn is called again in a new one. SQLite's foreign keys are not enforced in it.
+//
+// On PostgreSQL (package inbox/postgres) the transaction is fn's own, READ COMMITTED, and fn is called once. A
+// function that commits by itself has committed the record as well, and Transact returns nil. Where the connection
+// breaks during the commit, Transact looks up on another one what became of it, for as long as ctx lives.
 //
 // When ctx ends before the store has begun with it, Transact returns ctx's error and fn is not called.
 func Transact(ctx context.Context, fn func(ctx context.Context, tx *sql.Tx) error) error {
-	a, ok := ctx.Value(attemptKey{}).(*attempt)
-	if !ok {
-		return ErrNotInOnce
-	}
-	if err := a.beginTransact(); err != nil {
-		return err
-	}
-	committed := false
-	defer func() { a.endTransact(committed) }() // after a panic too
-	err := a.transact(ctx, fn)
-	committed = err == nil
-	return err
+	return attempt.Transact(ctx, fn)
 }
 
-func (a *attempt) transact(ctx context.Context, fn func(context.Context, *sql.Tx) error) error {
-	t := &turn{attempt: a, begin: make(chan *sql.Tx), ended: make(chan error)}
+// Transact implements attempt.Store.
+func (b backend) Transact(ctx context.Context, key worker.Key, fn func(context.Context, *sql.Tx) error) error {
+	t := &turn{writer: b.store.writer, key: key, begin: make(chan *sql.Tx), ended: make(chan error)}
 	t.request = newRequest(t.work)
-	if err := a.store.writer.enqueue(t.request); err != nil {
+	if err := t.writer.enqueue(t.request); err != nil {
 		return err
 	}
 	end := ctx.Done()
@@ -64,9 +61,11 @@ func (a *attempt) transact(ctx context.Context, fn func(context.Context, *sql.Tx
 // while the writer waits, so that a panic, or the end of the goroutine, is the caller's own.
 type turn struct {
 	*request
-	attempt *attempt
-	begin   chan *sql.Tx
-	ended   chan error
+
+	writer *writer
+	key    worker.Key
+	begin  chan *sql.Tx
+	ended  chan error
 }
 
 // call runs the function on the caller's side.
@@ -78,11 +77,11 @@ func (t *turn) call(ctx context.Context, tx *sql.Tx, fn func(context.Context, *s
 
 // work is the writer's side. The record comes first: a duplicate does not get as far as the function.
 func (t *turn) work(ctx context.Context, tx *sql.Tx) error {
-	w := t.attempt.store.writer
+	w := t.writer
 	if _, err := w.do.savepoint.ExecContext(ctx); err != nil {
 		return fmt.Errorf("set savepoint: %w", err)
 	}
-	first, err := w.do.recordEvent(ctx, t.attempt.key, w.owner.id)
+	first, err := w.do.recordEvent(ctx, t.key, w.owner.id)
 	if err != nil {
 		return fmt.Errorf("record event: %w", err)
 	}
