@@ -49,7 +49,7 @@ const (
 	notifyPostgres statement = `SELECT evdemo_store_notify()`
 	appendPostgres           = `SELECT first, recorded, heads FROM evdemo_store_append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)`
 
-	appendOnePostgres = `SELECT first, recorded, version FROM evdemo_store_append_one($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`
+	appendOnePostgres = `SELECT first, recorded, head FROM evdemo_store_append_one($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`
 
 	// listenLock is held, and shared, by everybody who listens: evdemo_store_notify asks for it.
 	listenLock = 7311701418400448511

@@ -145,22 +145,13 @@ func (d *sqliteDB) tryPrepareFile(ctx context.Context, config Config) error {
 func (d *sqliteDB) prepare(ctx context.Context) (err error) {
 	d.prepared = map[statement]*sql.Stmt{}
 	for _, s := range []statement{
-		lockSQLite, selectHead, selectVersion, insertEvent, selectEvent, setSavepoint, undoSavepoint, releaseSavepoint,
+		selectHead, selectVersion, insertEvent, selectEvent, setSavepoint, undoSavepoint, releaseSavepoint,
 	} {
 		if d.prepared[s], err = d.writer.PrepareContext(ctx, string(s)); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// within gives the prepared statements in a transaction.
-func (d *sqliteDB) within(ctx context.Context, tx *sql.Tx) preparedRunner {
-	q := preparedRunner{make(map[statement]*sql.Stmt, len(d.prepared))}
-	for s, prepared := range d.prepared {
-		q.prepared[s] = tx.StmtContext(ctx, prepared)
-	}
-	return q
 }
 
 func (d *sqliteDB) appendGroup(ctx context.Context, group []*appending) (begun bool, err error) {
@@ -171,7 +162,7 @@ func (d *sqliteDB) appendGroup(ctx context.Context, group []*appending) (begun b
 	defer func() { _ = tx.Rollback() }() // nothing, once committed
 	// Nothing here waits for long; and the driver has a goroutine for every statement that could be ended.
 	lasting := context.WithoutCancel(ctx)
-	if err := appendAll(lasting, d, d.within(lasting, tx), group); err != nil {
+	if err := appendAll(lasting, d, preparedRunner{tx, d.prepared, map[statement]*sql.Stmt{}}, group); err != nil {
 		return false, err
 	}
 	err = tx.Commit()
@@ -180,8 +171,10 @@ func (d *sqliteDB) appendGroup(ctx context.Context, group []*appending) (begun b
 
 // lock implements database. What does not change anything takes the write lock all the same.
 func (d *sqliteDB) lock(ctx context.Context, q runner) (h head, err error) {
-	if err := q.exec(ctx, lockSQLite); err != nil {
-		return head{}, err
+	if _, ours := q.(preparedRunner); !ours { // the writer's transactions begin with it
+		if err := q.exec(ctx, lockSQLite); err != nil {
+			return head{}, err
+		}
 	}
 	err = q.row(ctx, selectHead).Scan(&h.position, &h.recordedAt)
 	if errors.Is(err, sql.ErrNoRows) {

@@ -101,19 +101,32 @@ func inserted(result sql.Result, err error) (bool, error) {
 }
 
 // preparedRunner runs prepared statements in a transaction of database/sql.
-type preparedRunner struct{ prepared map[statement]*sql.Stmt }
+type preparedRunner struct {
+	tx       *sql.Tx
+	prepared map[statement]*sql.Stmt
+	within   map[statement]*sql.Stmt // the same in the transaction, those that were needed
+}
+
+func (q preparedRunner) stmt(ctx context.Context, s statement) *sql.Stmt {
+	stmt := q.within[s]
+	if stmt == nil {
+		stmt = q.tx.StmtContext(ctx, q.prepared[s])
+		q.within[s] = stmt
+	}
+	return stmt
+}
 
 func (q preparedRunner) exec(ctx context.Context, s statement, args ...any) error {
-	_, err := q.prepared[s].ExecContext(ctx, args...)
+	_, err := q.stmt(ctx, s).ExecContext(ctx, args...)
 	return err
 }
 
 func (q preparedRunner) row(ctx context.Context, s statement, args ...any) scanner {
-	return q.prepared[s].QueryRowContext(ctx, args...)
+	return q.stmt(ctx, s).QueryRowContext(ctx, args...)
 }
 
 func (q preparedRunner) insert(ctx context.Context, position int64, stream string, version, recordedAt int64, r *row) (bool, error) {
-	return inserted(q.prepared[insertEvent].ExecContext(ctx, insertArgs(position, stream, version, recordedAt, r)...))
+	return inserted(q.stmt(ctx, insertEvent).ExecContext(ctx, insertArgs(position, stream, version, recordedAt, r)...))
 }
 
 // pgxRunner runs statements in a transaction of pgx.

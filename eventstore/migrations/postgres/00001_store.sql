@@ -115,22 +115,32 @@ BEGIN
 END $$;
 -- +goose StatementEnd
 
--- The same for one event: it has no arrays to put together and to take apart.
+-- The same for one event, with as little as it takes: the lock, and one statement behind it, which sees what was committed
+-- before. The lock is taken in a condition, for which PL/pgSQL needs no plan.
 -- +goose StatementBegin
 CREATE FUNCTION evdemo_store_append_one(
 	to_stream text, base bigint, id text, source text, type text, subject text, happened text, content_type text,
 	data_schema text, correlation text, extensions text, data bytea,
-	OUT first bigint, OUT recorded bigint, OUT version bigint
+	OUT first bigint, OUT recorded bigint, OUT head bigint
 ) LANGUAGE plpgsql AS $$
 BEGIN
-	SELECT * INTO first, recorded FROM evdemo_store_lock();
-	version := (SELECT coalesce(max(e.version), 0) FROM evdemo_store_events AS e WHERE e.stream = to_stream);
-	IF base >= 0 AND base <> version THEN
-		RAISE EXCEPTION 'stream % has version %, not %', to_stream, version, base USING ERRCODE = 'EV001';
+	IF pg_advisory_xact_lock(7311701418400448512 + 'evdemo_store_events'::regclass::oid::bigint)::text IS NULL THEN
+		RETURN;
 	END IF;
-	INSERT INTO evdemo_store_events VALUES (first + 1, to_stream, version + 1, recorded, id, source, type,
+	INSERT INTO evdemo_store_events AS e
+	SELECT coalesce(l.position, 0) + 1, to_stream, s.version + 1,
+		greatest(l.recorded_at, floor(extract(epoch FROM clock_timestamp()) * 1000000)::bigint), id, source, type,
 		nullif(subject, ''), nullif(happened, ''), nullif(content_type, ''), nullif(data_schema, ''),
-		nullif(correlation, ''), nullif(extensions, ''), data);
-	PERFORM evdemo_store_notify();
+		nullif(correlation, ''), nullif(extensions, ''), data
+	FROM (SELECT coalesce(max(o.version), 0) AS version FROM evdemo_store_events AS o WHERE o.stream = to_stream) AS s
+	LEFT JOIN (SELECT n.position, n.recorded_at FROM evdemo_store_events AS n ORDER BY n.position DESC LIMIT 1) AS l ON true
+	WHERE base < 0 OR base = s.version
+	RETURNING e.position - 1, e.recorded_at, e.version - 1 INTO first, recorded, head;
+	IF NOT FOUND THEN
+		RAISE EXCEPTION 'stream % has not got version %', to_stream, base USING ERRCODE = 'EV001';
+	END IF;
+	IF NOT pg_try_advisory_xact_lock(7311701418400448511) THEN
+		PERFORM pg_notify('evdemo_store', '');
+	END IF;
 END $$;
 -- +goose StatementEnd
