@@ -9,7 +9,7 @@ import (
 type Key struct{ Consumer, Source, ID string }
 
 // DedupStore remembers which events have been handled. [NewMemoryStore] makes one that forgets with
-// the process; package inbox has one on SQLite.
+// the process; package inbox has one on SQLite, inbox/postgres on PostgreSQL.
 type DedupStore interface {
 	// Once calls handle unless the event of key has been handled before, and tells whether it
 	// did. While another attempt at the same event is under way, Once waits for its end. An event

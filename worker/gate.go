@@ -43,7 +43,7 @@ type Gate struct {
 
 // GateStore keeps what a [Gate] holds, and remembers which events a group has handled. Its methods may be
 // called from several goroutines, and each is all or nothing. [NewGateMemory] makes one that ends with the
-// process; package inbox has one on SQLite.
+// process; package inbox has one on SQLite, inbox/postgres on PostgreSQL.
 type GateStore interface {
 	// Hold keeps h until its parent is marked. It returns false, and keeps nothing, where that is so
 	// already. What is held already stays as it is, unless somebody has it to send it on: then it begins
