@@ -136,7 +136,7 @@ func (s *Store) copyTo(ctx context.Context, target string) (events int64, err er
 		if err != nil {
 			return err
 		}
-		if err := s.copyLog(ctx, tx, end); err != nil {
+		if err := s.copyLog(ctx, to.database, tx, end); err != nil {
 			return err
 		}
 		for name, c := range checkpoints {
@@ -152,8 +152,7 @@ func (s *Store) copyTo(ctx context.Context, target string) (events int64, err er
 }
 
 // copyLog copies the events up to a position, each to its place.
-func (s *Store) copyLog(ctx context.Context, tx *sql.Tx, end int64) error {
-	to := txRunner{tx}
+func (s *Store) copyLog(ctx context.Context, to database, tx *sql.Tx, end int64) error {
 	for last := int64(0); last < end; {
 		r := reading{store: s, low: last, high: end, size: fullPage}
 		err := retry(ctx, s.database, s.config.RetryFor, func() error {
@@ -166,14 +165,12 @@ func (s *Store) copyLog(ctx context.Context, tx *sql.Tx, end int64) error {
 		if len(r.page) == 0 {
 			return &DamagedError{Position: last + 1, Err: errMissing}
 		}
-		for i := range r.page {
-			p := &r.page[i]
-			if ok, err := to.insert(ctx, p.position, p.stream, p.version, p.recordedAt, &p.row); err != nil {
-				return err
-			} else if !ok {
-				return &DamagedError{Position: p.position, Stream: p.stream, Err: errors.New("its id is another event's too")}
-			}
-			last = p.position
+		n, err := to.insertAll(ctx, tx, r.page)
+		if err != nil {
+			return err
+		}
+		if last = r.page[len(r.page)-1].position; n < int64(len(r.page)) {
+			return &DamagedError{Position: last, Err: errors.New("it, or one of the last before it, has the id of another")}
 		}
 	}
 	return nil

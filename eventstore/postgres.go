@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"io"
@@ -273,6 +274,37 @@ func (d *postgresDB) appended(ctx context.Context, q runner) error {
 	return q.exec(ctx, notifyPostgres)
 }
 
+func (d *postgresDB) insertAll(ctx context.Context, tx *sql.Tx, all []placed) (int64, error) {
+	const insert = `INSERT INTO evdemo_store_events
+		SELECT position, stream, version, recorded_at, id, source, type, nullif(subject, ''), nullif(time, ''), nullif(content_type, ''),
+			nullif(data_schema, ''), nullif(correlation, ''), nullif(extensions, ''), data
+		FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::bigint[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
+			$10::text[], $11::text[], $12::text[], $13::text[], $14::bytea[])
+			AS e(position, stream, version, recorded_at, id, source, type, subject, time, content_type, data_schema, correlation, extensions, data)
+		ON CONFLICT (id, source) DO NOTHING`
+	var numbers [3][]int64
+	var texts [10][]string
+	var data [][]byte
+	for i := range all {
+		p := &all[i]
+		for j, n := range []int64{p.position, p.version, p.recordedAt} {
+			numbers[j] = append(numbers[j], n)
+		}
+		for j, text := range []string{
+			p.stream, p.id, p.source, p.kind, p.subject, p.time, p.contentType, p.dataSchema, p.correlation, p.extensions,
+		} {
+			texts[j] = append(texts[j], text)
+		}
+		data = append(data, p.bytes())
+	}
+	result, err := tx.ExecContext(ctx, insert, numbers[0], texts[0], numbers[1], numbers[2], texts[1], texts[2], texts[3], texts[4],
+		texts[5], texts[6], texts[7], texts[8], texts[9], data)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected()
+}
+
 // gathered is a group as the arguments of evdemo_store_append.
 type gathered struct {
 	streams []string
@@ -327,11 +359,7 @@ func (g *gathered) add(w *write) bool {
 		g.subjects, g.times = append(g.subjects, r.subject), append(g.times, r.time)
 		g.contentTypes, g.dataSchemas = append(g.contentTypes, r.contentType), append(g.dataSchemas, r.dataSchema)
 		g.correlations, g.extensions = append(g.correlations, r.correlation), append(g.extensions, r.extensions)
-		data := r.data
-		if len(data) == 0 {
-			data = nil
-		}
-		g.data = append(g.data, data)
+		g.data = append(g.data, r.bytes())
 	}
 	return true
 }
@@ -455,7 +483,7 @@ func (d *postgresDB) transient(err error) bool {
 			isSQLState(err, pgTooManyConns, pgSerialization, pgDeadlock, pgReadOnly)
 	}
 	_, network := errors.AsType[net.Error](err)
-	return network || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) ||
+	return network || errors.Is(err, io.EOF) || errors.Is(err, driver.ErrBadConn) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) ||
 		errors.Is(err, pgconn.ErrStandbyConnection) || pgconn.SafeToRetry(err) || strings.Contains(err.Error(), "conn closed")
 }
 

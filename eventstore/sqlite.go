@@ -194,6 +194,21 @@ func (d *sqliteDB) options() *sql.TxOptions { return nil }
 
 func (d *sqliteDB) listen(context.Context, func()) {}
 
+func (d *sqliteDB) insertAll(ctx context.Context, tx *sql.Tx, all []placed) (n int64, err error) {
+	insert := tx.StmtContext(ctx, d.prepared[insertEvent])
+	for i := range all {
+		p := &all[i]
+		ok, err := inserted(insert.ExecContext(ctx, insertArgs(p.position, p.stream, p.version, p.recordedAt, &p.row)...))
+		if err != nil {
+			return n, err
+		}
+		if ok {
+			n++
+		}
+	}
+	return n, nil
+}
+
 // refused implements database: what is too large for SQLite, or for the disk, need not keep others out.
 func (d *sqliteDB) refused(err error) bool {
 	code := sqliteCode(err)

@@ -80,12 +80,12 @@ func (q txRunner) insert(ctx context.Context, position int64, stream string, ver
 func insertArgs(position int64, stream string, version, recordedAt int64, r *row) []any {
 	return []any{
 		position, stream, version, recordedAt, r.id, r.source, r.kind, r.subject, r.time,
-		r.contentType, r.dataSchema, r.correlation, r.extensions, r.payload(),
+		r.contentType, r.dataSchema, r.correlation, r.extensions, r.bytes(),
 	}
 }
 
-// payload is the data, or nil for none: no data and empty data are the same.
-func (r *row) payload() any {
+// bytes is the data, or nil for none: no data and empty data are the same.
+func (r *row) bytes() []byte {
 	if len(r.data) == 0 {
 		return nil
 	}

@@ -3,6 +3,7 @@ package eventstore
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -138,6 +139,8 @@ type database interface {
 	transient(err error) bool
 	// explain puts what the database reports into words that say what to do.
 	explain(err error) error
+	// insertAll puts events of another store to their places. Fewer are inserted where some are there.
+	insertAll(ctx context.Context, tx *sql.Tx, all []placed) (inserted int64, err error)
 	// check looks for damage below the tables.
 	check(ctx context.Context) (problems []string, err error)
 	close() error
@@ -217,7 +220,7 @@ func Location(db string) string {
 func (s *Store) transact(ctx context.Context, fn func(tx *sql.Tx) error) error {
 	tx, err := s.database.writes().BeginTx(ctx, s.database.options())
 	if err != nil {
-		return err
+		return orEnded(ctx, err)
 	}
 	defer func() { _ = tx.Rollback() }() // nothing, once committed
 	if err := fn(tx); err != nil {
@@ -227,9 +230,9 @@ func (s *Store) transact(ctx context.Context, fn func(tx *sql.Tx) error) error {
 }
 
 // orEnded gives ctx's error where its end is why a transaction is gone: database/sql rolls that back at once, and
-// then speaks of a transaction that has ended.
+// then speaks of a transaction that has ended, or of a bad connection.
 func orEnded(ctx context.Context, err error) error {
-	if errors.Is(err, sql.ErrTxDone) && ctx.Err() != nil {
+	if ctx.Err() != nil && (errors.Is(err, sql.ErrTxDone) || errors.Is(err, driver.ErrBadConn)) {
 		return ctx.Err()
 	}
 	return err

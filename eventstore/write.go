@@ -163,7 +163,7 @@ func readExtensions(object string) (map[string]any, error) {
 func (r *row) event() (e event.Event, err error) {
 	e = event.Event{
 		ID: r.id, Source: r.source, Type: r.kind, Subject: r.subject,
-		DataContentType: r.contentType, DataSchema: r.dataSchema, Data: r.data,
+		DataContentType: r.contentType, DataSchema: r.dataSchema, Data: r.bytes(),
 	}
 	if r.time != "" {
 		if e.Time, err = time.Parse(time.RFC3339Nano, r.time); err != nil {
