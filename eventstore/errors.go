@@ -46,7 +46,7 @@ func (e *ConflictError) Error() string {
 	if e.Actual > 0 {
 		actual = fmt.Sprintf("version %d", e.Actual)
 	}
-	return fmt.Sprintf("stream %s has %s, not %s as expected: read it again and decide anew", e.Stream, actual, e.Expected)
+	return fmt.Sprintf("stream %s: expected %s, found %s: read it again and decide anew", e.Stream, e.Expected, actual)
 }
 
 // DuplicateError is returned by an append of an event whose id and source are those of another event in the

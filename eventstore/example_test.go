@@ -64,7 +64,7 @@ func ExampleStore_Append() {
 	// Output:
 	// [1 2] <nil>
 	// [1 2] 0 <nil>
-	// stream order-1 has version 1, not no events as expected: read it again and decide anew
+	// stream order-1: expected no events, found version 1: read it again and decide anew
 }
 
 func ExampleStore_AppendTx() {
