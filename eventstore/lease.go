@@ -32,6 +32,15 @@ type Lease struct {
 	mu      sync.Mutex
 	renewed time.Time // when the last renewal that succeeded began
 	open    int       // transactions of ours that hold the lease's row: nobody takes it meanwhile
+	lost    chan struct{}
+}
+
+// Lost gives a channel that is closed when the lease is lost. Fn's ctx ends then as well, unless it has ended before: what
+// fn finishes after that still has the lease, until this is closed.
+func (l *Lease) Lost() <-chan struct{} {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.lost
 }
 
 // Lead waits until this process is the active one under a name and runs fn, whose ctx ends when that is over: with
@@ -41,11 +50,12 @@ type Lease struct {
 // A process that is stopped for longer than the lease, by a debugger or a swap, may for a moment go on beside its
 // successor. [Lease.Save] is what it cannot do then.
 func (s *Store) Lead(ctx context.Context, name string, lease time.Duration, fn func(context.Context, *Lease) error) error {
-	return s.lead(ctx, name, lease, nil, fn)
+	return s.LeadUnless(ctx, name, lease, nil, fn)
 }
 
-// lead is Lead, which also ends when over says so while the lease is another's.
-func (s *Store) lead(
+// LeadUnless is [Store.Lead], which also ends, with nil, when over says so while the lease is another's: there is nothing
+// left to do that needs it.
+func (s *Store) LeadUnless(
 	ctx context.Context, name string, lease time.Duration, over func(context.Context) (bool, error), fn func(context.Context, *Lease) error,
 ) error {
 	orDefault(&lease, DefaultLease)
@@ -69,25 +79,36 @@ func (s *Store) lead(
 // hold runs fn while it renews the lease, and releases that. Lost tells that fn ended because it was lost.
 func (l *Lease) hold(ctx context.Context, fn func(context.Context, *Lease) error) (lost bool, err error) {
 	defer l.release(ctx) // after a panic too
+	gone := make(chan struct{})
+	l.mu.Lock()
+	l.lost = gone
+	l.mu.Unlock()
 	working, stop := context.WithCancelCause(ctx)
+	lasting, end := context.WithCancel(context.WithoutCancel(ctx)) // until fn has returned
 	var renewer sync.WaitGroup
-	renewer.Go(func() { l.renew(working, stop) })
+	renewer.Go(func() {
+		if l.renew(lasting) {
+			close(gone)
+			stop(ErrLeaseLost)
+		}
+	})
 	defer renewer.Wait()
+	defer end()
 	defer stop(nil)
 	err = fn(working, l)
 	lost = errors.Is(err, ErrLeaseLost) || err != nil && errors.Is(context.Cause(working), ErrLeaseLost)
 	return lost && ctx.Err() == nil, err
 }
 
-// renew renews the lease until ctx ends, or stops whoever works under it.
-func (l *Lease) renew(ctx context.Context, stop context.CancelCauseFunc) {
+// renew renews the lease until ctx ends, or the lease is lost.
+func (l *Lease) renew(ctx context.Context) (lost bool) {
 	tick := time.NewTicker(l.duration / 4)
 	defer tick.Stop()
 	for {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return
+			return false
 		}
 		deadline, held := l.deadline()
 		if held {
@@ -105,8 +126,7 @@ func (l *Lease) renew(ctx context.Context, stop context.CancelCauseFunc) {
 		}
 		deadline, held = l.deadline() // it may have waited behind a transaction of ours
 		if errors.Is(err, ErrLeaseLost) || !held && !time.Now().Before(deadline) {
-			stop(ErrLeaseLost)
-			return
+			return true
 		}
 	}
 }
@@ -298,7 +318,22 @@ func (l *Lease) save(ctx context.Context, tx *sql.Tx, c Checkpoint) error {
 	return err
 }
 
-// SaveNow saves the checkpoint in a transaction of its own.
+// Advance saves the checkpoint in a transaction of its own, provided that it is still what it was: where it is another the
+// error wraps [ErrRewound], as the database was put back meanwhile, and nothing is saved.
+func (l *Lease) Advance(ctx context.Context, from, to Checkpoint) error {
+	return l.transact(ctx, func(tx *sql.Tx) error {
+		c, err := checkpointIn(ctx, tx, l.name)
+		if err == nil && c != from && c != to { // which was committed without our hearing of it
+			err = fmt.Errorf("the checkpoint is at position %d and should be at %d: %w", c.Position, from.Position, ErrRewound)
+		}
+		if err != nil {
+			return err
+		}
+		return l.save(ctx, tx, to)
+	})
+}
+
+// SaveNow saves the checkpoint in a transaction of its own, whatever it was.
 func (l *Lease) SaveNow(ctx context.Context, c Checkpoint) error {
 	return l.transact(ctx, func(tx *sql.Tx) error { return l.save(ctx, tx, c) })
 }

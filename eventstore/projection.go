@@ -80,7 +80,7 @@ func (s *Store) Project(ctx context.Context, p Projection) error {
 			return c.Version == p.Version && c.Position >= head, err
 		}
 	}
-	return s.lead(ctx, name, p.Lease, caughtUp, func(ctx context.Context, l *Lease) error {
+	return s.LeadUnless(ctx, name, p.Lease, caughtUp, func(ctx context.Context, l *Lease) error {
 		r := projecting{Projection: p, store: s, lease: l}
 		if err := r.run(ctx); err != nil {
 			return fmt.Errorf("projection %s: %w", p.Name, err)
@@ -233,12 +233,7 @@ func (p *projecting) note(ctx context.Context) error {
 	if p.done == p.saved {
 		return nil
 	}
-	err := p.lease.transact(ctx, func(tx *sql.Tx) error {
-		if err := p.check(ctx, tx); err != nil {
-			return err
-		}
-		return p.lease.save(ctx, tx, Checkpoint{Version: p.Version, Position: p.done})
-	})
+	err := p.lease.Advance(ctx, Checkpoint{Version: p.Version, Position: p.saved}, Checkpoint{Version: p.Version, Position: p.done})
 	if err == nil {
 		p.saved = p.done
 	}

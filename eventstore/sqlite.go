@@ -68,6 +68,7 @@ func (d *sqliteDB) open(ctx context.Context, config Config) (err error) {
 	}
 	pragmas := url.Values{"mode": {mode}, "_pragma": {
 		fmt.Sprintf("busy_timeout(%d)", config.BusyTimeout.Milliseconds()), "synchronous(" + synchronous + ")", "cache_size(-16384)",
+		"wal_autocheckpoint(4000)", // pages: what is written again and again is copied less often
 	}}
 	path := filepath.ToSlash(filepath.Clean(config.DB)) // a path that begins with // would be a host
 	dsn := (&url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(), RawQuery: pragmas.Encode()}).String()

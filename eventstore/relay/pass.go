@@ -54,6 +54,7 @@ func (p *pass) run(ctx context.Context) error {
 	lasting, hurry, end := p.outlast(ctx)
 	defer end()
 	saver := p.startSaver(lasting, hurry)
+	defer func() { _ = saver.finish() }() // after a panic in Config.To too
 	if err := p.send(sending); err != nil && sending.Err() == nil {
 		halt(err)
 		hurry(err)
@@ -63,22 +64,34 @@ func (p *pass) run(ctx context.Context) error {
 }
 
 // outlast makes the context of what has to be finished once ctx has ended: it ends Config.DrainTimeout after that, or
-// after hurry was called with the reason, and at once where that is the loss of the lease.
+// after hurry was called with the reason, and at once where that is the loss of the lease, or of the log.
 func (p *pass) outlast(ctx context.Context) (lasting context.Context, hurry func(error), end func()) {
 	lasting, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	limit := time.AfterFunc(time.Hour, func() { cancel(ErrDrainTimeout) })
 	limit.Stop()
+	start := sync.OnceFunc(func() { limit.Reset(p.config.DrainTimeout) })
 	hurry = func(why error) {
-		if errors.Is(why, eventstore.ErrLeaseLost) {
-			cancel(eventstore.ErrLeaseLost)
+		for _, end := range []error{eventstore.ErrLeaseLost, eventstore.ErrRewound} {
+			if errors.Is(why, end) {
+				cancel(end)
+			}
 		}
-		limit.Reset(p.config.DrainTimeout)
+		start()
 	}
 	forget := context.AfterFunc(ctx, func() { hurry(context.Cause(ctx)) })
+	var watcher sync.WaitGroup
+	watcher.Go(func() { // also while it waits for answers after ctx has ended
+		select {
+		case <-p.lease.Lost():
+			cancel(eventstore.ErrLeaseLost)
+		case <-lasting.Done():
+		}
+	})
 	return lasting, hurry, func() {
 		forget()
 		limit.Stop()
 		cancel(nil)
+		watcher.Wait()
 	}
 }
 
@@ -154,7 +167,9 @@ func (p *pass) publish(ctx context.Context, r *eventstore.Recorded) error {
 		}
 		return err
 	}
-	p.counts.sent(r.Position)
+	if !p.retries(r.Position) {
+		p.counts.sent(r.Position)
+	}
 	return nil
 }
 
@@ -198,21 +213,29 @@ func (p *pass) refuse(event *EventError) {
 type saver struct {
 	*pass
 	ctx   context.Context //nolint:containedctx // outlives the sending
+	saved eventstore.Checkpoint
 	hurry func(error)
 	over  chan struct{} // closed when nothing more is sent, and nothing waited for
 	ended chan error
+
+	finished sync.Once
+	err      error
 }
 
 func (p *pass) startSaver(ctx context.Context, hurry func(error)) *saver {
-	s := &saver{pass: p, ctx: ctx, hurry: hurry, over: make(chan struct{}), ended: make(chan error, 1)}
+	from := eventstore.Checkpoint{Version: formatVersion, Position: p.from}
+	s := &saver{pass: p, ctx: ctx, saved: from, hurry: hurry, over: make(chan struct{}), ended: make(chan error, 1)}
 	go func() { s.ended <- s.run() }()
 	return s
 }
 
 // finish saves the last checkpoint and ends the saver.
 func (s *saver) finish() error {
-	close(s.over)
-	return <-s.ended
+	s.finished.Do(func() {
+		close(s.over)
+		s.err = <-s.ended
+	})
+	return s.err
 }
 
 // run saves whenever half the window is confirmed, or some time has passed. Where that fails the sending ends.
@@ -247,13 +270,15 @@ func (s *saver) save() error {
 	if err := s.ctx.Err(); err != nil {
 		return context.Cause(s.ctx)
 	}
-	err := s.lease.SaveNow(s.ctx, eventstore.Checkpoint{Version: formatVersion, Position: position})
+	to := eventstore.Checkpoint{Version: formatVersion, Position: position}
+	err := s.lease.Advance(s.ctx, s.saved, to)
 	if err != nil {
 		if s.ctx.Err() != nil {
 			err = context.Cause(s.ctx)
 		}
 		return err
 	}
+	s.saved = to
 	s.progress.save(position, covers)
 	s.goesOn()
 	return nil

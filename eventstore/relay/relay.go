@@ -66,25 +66,61 @@ func (r *Relay) Run(ctx context.Context) error {
 	defer r.running.Store(false)
 	watching, stop := context.WithCancel(ctx)
 	var watcher sync.WaitGroup
-	watcher.Go(func() { r.watch(watching) })
+	watcher.Go(func() {
+		r.watch(watching)
+		r.setLag(Lag{})
+	})
 	defer watcher.Wait()
 	defer stop()
+	over, err := r.caughtUp(ctx)
+	if err != nil {
+		return fmt.Errorf("relay %s: %w", r.config.Name, err)
+	}
 	var own error // what the relay itself ended with
-	err := r.config.Store.Lead(ctx, key(r.config.Name), r.config.Lease, func(ctx context.Context, lease *eventstore.Lease) error {
-		own = r.lead(ctx, lease)
-		return own
+	err = r.config.Store.LeadUnless(ctx, key(r.config.Name), r.config.Lease, over, func(working context.Context, lease *eventstore.Lease) error {
+		err := r.lead(working, lease)
+		own = err
+		if errors.Is(err, eventstore.ErrLeaseLost) {
+			if own = nil; ctx.Err() != nil { // while it waited for answers
+				own = fmt.Errorf("%w: %w", ErrDrainTimeout, err)
+			}
+		}
+		return err
 	})
 	if ctx.Err() != nil {
 		err = own
 	}
-	if err == nil || errors.Is(err, context.Cause(ctx)) || errors.Is(err, eventstore.ErrLeaseLost) {
+	if err == nil || errors.Is(err, context.Cause(ctx)) {
 		return nil
 	}
 	return fmt.Errorf("relay %s: %w", r.config.Name, err)
 }
 
-// lead publishes for as long as this is the active relay.
+// caughtUp tells, with Config.CatchUp, whether another relay has published all that is in the log now.
+func (r *Relay) caughtUp(ctx context.Context) (over func(context.Context) (bool, error), err error) {
+	if !r.config.CatchUp {
+		return nil, nil //nolint:nilnil // a relay that goes on waits for its turn
+	}
+	head, err := r.config.Store.Head(ctx)
+	return func(ctx context.Context) (bool, error) {
+		c, err := r.config.Store.Checkpoint(ctx, key(r.config.Name))
+		return c.Version == formatVersion && c.Position >= head, err
+	}, err
+}
+
+// lead publishes for as long as this is the active relay. Where the database was put back it goes on from the checkpoint
+// that is there then.
 func (r *Relay) lead(ctx context.Context, lease *eventstore.Lease) error {
+	for {
+		err := r.leadOn(ctx, lease)
+		if !errors.Is(err, eventstore.ErrRewound) || ctx.Err() != nil {
+			return err
+		}
+		r.config.Logger.Warn("relay goes back: the log is another", slog.String("name", r.config.Name), slog.Any("error", err))
+	}
+}
+
+func (r *Relay) leadOn(ctx context.Context, lease *eventstore.Lease) error {
 	position, head, err := r.start(ctx, lease)
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -99,6 +135,9 @@ func (r *Relay) lead(ctx context.Context, lease *eventstore.Lease) error {
 	pauses := &backoff.ExponentialBackOff{InitialInterval: firstPause, RandomizationFactor: 0.2, Multiplier: 2, MaxInterval: longestPause}
 	pauses.Reset()
 	for {
+		if err := r.unchanged(ctx, position); err != nil {
+			return err
+		}
 		p := newPass(r, lease, position, head)
 		err := p.run(ctx)
 		refused, again := errors.AsType[*refusal](err)
@@ -143,6 +182,18 @@ func (r *Relay) start(ctx context.Context, lease *eventstore.Lease) (position, h
 	return position, head, err
 }
 
+// unchanged makes sure that the checkpoint is where it was left.
+func (r *Relay) unchanged(ctx context.Context, position int64) error {
+	c, err := r.config.Store.Checkpoint(ctx, key(r.config.Name))
+	if err == nil && c != (eventstore.Checkpoint{Version: formatVersion, Position: position}) {
+		err = fmt.Errorf("the checkpoint is at position %d and should be at %d: %w", c.Position, position, eventstore.ErrRewound)
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
+}
+
 // pause waits for the next attempt at an event that did not get through.
 func (r *Relay) pause(ctx context.Context, stuck *EventError, pause time.Duration) error {
 	r.standsStill(stuck)
@@ -181,7 +232,7 @@ type Lag struct {
 }
 
 // Events is how many events of the log are behind the checkpoint.
-func (l Lag) Events() int64 { return l.Head - l.Position }
+func (l Lag) Events() int64 { return max(l.Head-l.Position, 0) }
 
 // LagOf tells how far the relay with a name is behind, whichever process runs it, if any does. Where only the first event
 // behind the checkpoint cannot be read, the rest is there beside the error.

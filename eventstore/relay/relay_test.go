@@ -210,7 +210,7 @@ func TestNotGettingThrough(t *testing.T) {
 			}
 			stats := r.Stats()
 			assert.Equal(t, int64(3), stats.Returned+stats.Nacked+stats.Unknown)
-			assert.Equal(t, int64(len(got)-100), stats.Repeated)
+			assert.Equal(t, int64(len(got)-100-3), stats.Repeated, "the attempts at the event itself are counted as such")
 			assert.Equal(t, int64(len(got)-3), stats.Published)
 			assert.Equal(t, 3, log.count("relay stands still: an event does not get through"))
 			assert.Equal(t, 1, log.count("relay goes on"))

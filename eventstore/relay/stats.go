@@ -20,7 +20,8 @@ type Stats struct {
 	Repeated int64
 	// Stuck is the event at which the relay stands still, nil where it does not.
 	Stuck *EventError
-	// Lag is how far the active relay of this name, in whatever process, was behind within the last second or so.
+	// Lag is how far the active relay of this name, in whatever process, was behind within the last second or so. It is
+	// zero while this relay does not run.
 	Lag Lag
 }
 
@@ -92,6 +93,13 @@ func (r *Relay) standsStill(stuck *EventError) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.state.stuck = stuck
+}
+
+// retries tells whether an event is the one at which the relay stands still.
+func (r *Relay) retries(position int64) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.state.stuck != nil && r.state.stuck.Position == position
 }
 
 // stuck tells whether the relay stands still.

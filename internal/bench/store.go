@@ -166,7 +166,8 @@ func (s *stores) onPostgres(measure func(context.Context, *place) (pair, error))
 	}
 }
 
-// someEvents makes events with payloads of JSON, and which of the streams each belongs to.
+// someEvents makes events with payloads of JSON, and says which of the streams each belongs to. They have no subject: that
+// is what the stream is for, and its index is for events that have one.
 func someEvents(n int) (events []event.Event, streams []string, err error) {
 	payload := fmt.Appendf(nil, `{"pad":"%0*d"}`, storePayload-10, 0)
 	for i := range n {
@@ -174,8 +175,7 @@ func someEvents(n int) (events []event.Event, streams []string, err error) {
 		if err != nil {
 			return nil, nil, err
 		}
-		e.Subject = fmt.Sprintf("order-%d", i%storeStreams)
-		events, streams = append(events, e), append(streams, e.Subject)
+		events, streams = append(events, e), append(streams, fmt.Sprintf("order-%d", i%storeStreams))
 	}
 	return events, streams, nil
 }
@@ -189,7 +189,7 @@ func (at *place) bareInserts(ctx context.Context, n, batch int) (perSecond float
 	rows := make([][]any, n)
 	for i, e := range events {
 		rows[i] = []any{
-			int64(i + 1), streams[i], int64(i/storeStreams + 1), e.Time.UnixMicro(), e.ID, e.Source, e.Type, e.Subject,
+			int64(i + 1), streams[i], int64(i/storeStreams + 1), e.Time.UnixMicro(), e.ID, e.Source, e.Type, nil,
 			e.Time.Format(time.RFC3339Nano), e.DataContentType, e.Data,
 		}
 	}
@@ -299,7 +299,7 @@ func (s *stores) reading(ctx context.Context, at *place) (p pair, err error) {
 
 // scan reads the columns of all rows, in one statement.
 func (at *place) scan(ctx context.Context) (perSecond float64, err error) {
-	rows, err := at.store.DB().QueryContext(ctx, `SELECT position, stream, version, recorded_at, id, source, type, subject, time,
+	rows, err := at.store.DB().QueryContext(ctx, `SELECT position, stream, version, recorded_at, id, source, type, time,
 		content_type, data FROM evdemo_store_events ORDER BY position`)
 	if err != nil {
 		return 0, err
@@ -308,9 +308,9 @@ func (at *place) scan(ctx context.Context) (perSecond float64, err error) {
 	n, began := 0, time.Now()
 	for ; rows.Next(); n++ {
 		var position, version, recordedAt int64
-		var stream, id, source, kind, subject, happened, contentType string
+		var stream, id, source, kind, happened, contentType string
 		var data []byte
-		if err := rows.Scan(&position, &stream, &version, &recordedAt, &id, &source, &kind, &subject, &happened, &contentType, &data); err != nil {
+		if err := rows.Scan(&position, &stream, &version, &recordedAt, &id, &source, &kind, &happened, &contentType, &data); err != nil {
 			return 0, err
 		}
 	}
