@@ -251,6 +251,9 @@ func parseMoment(flag, text string) (time.Time, error) {
 		}
 		return now.Add(-ago), nil
 	}
+	if at.Year() < 1900 { // the zero time of many a program
+		return time.Time{}, fmt.Errorf("%s %s: want a time such as 2026-01-02T15:04:05Z", flag, text)
+	}
 	if at.After(now.Add(time.Minute)) {
 		return time.Time{}, fmt.Errorf("%s %s is in the future: what will be appended until then nobody knows", flag, text)
 	}

@@ -41,9 +41,10 @@ the --data is of an earlier run and equal. An id that is there with other conten
 
 Database: written; the file and the tables are made where there are none.
 
-Exit codes: 0 all are there, also after SIGINT or SIGTERM, which ends it behind the batch in hand; 2 wrong
-usage or invalid input, nothing was appended; 3 some were refused, or it is not known whether they are there;
-4 no database; 5 the stream is not as expected; 1 anything else, as a full disk.`
+Exit codes: 0 all are there, with --live all that came before SIGINT or SIGTERM; 2 wrong usage or invalid
+input, nothing was appended; 3 some were refused, it is not known whether they are there, or SIGINT or SIGTERM
+came before the end and was heeded behind the batch in hand; 4 no database; 5 the stream is not as expected;
+1 anything else, as a full disk.`
 
 const storeAppendExample = `  evdemo store append order-1 --db orders.db --type order.created --data '{"amount": 50}' --expect none
   evdemo store append order-1 --db orders.db --type order.paid --data @paid.json --extension authid=anna

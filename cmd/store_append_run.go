@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"strings"
 	"sync"
 	"time"
@@ -23,8 +22,7 @@ func runStoreAppend(ctx context.Context, app *App, opts *storeAppendOptions) (er
 	defer stop()
 	source, err := opts.openSource(reading, app)
 	if err != nil && ctx.Err() != nil {
-		app.Logger().Warn("interrupted before anything was appended")
-		return nil
+		return &exitError{exitIncomplete, errors.New("interrupted before anything was appended")}
 	}
 	if err != nil {
 		return usageError(err)
@@ -291,7 +289,8 @@ func (r *appendRun) close(ctx context.Context, err error) error {
 	case r.report.Invalid > 0:
 		return &exitError{exitIncomplete, fmt.Errorf("%s lines are no events", thousands(r.report.Invalid))}
 	case ctx.Err() != nil && r.rest:
-		r.app.Logger().Warn("interrupted; the same again goes on behind what is there", slog.Int64("not_appended", int64(r.source.total)-r.report.done()))
+		return &exitError{exitIncomplete, fmt.Errorf("interrupted; %s events are not there yet: the same command again appends them",
+			thousands(int64(r.source.total)-r.report.done()))}
 	}
 	return nil
 }

@@ -110,7 +110,13 @@ func parseStart(from string) (func(context.Context, *eventstore.Store) (int64, e
 		if position < 1 {
 			return nil, fmt.Errorf("--from %d: positions are counted from 1", position)
 		}
-		return startAfter(position - 1), nil
+		return func(ctx context.Context, s *eventstore.Store) (int64, error) {
+			head, err := s.Head(ctx)
+			if err == nil && position > head+1 {
+				err = usageError(fmt.Errorf("--from %d: the log ends at position %d", position, head))
+			}
+			return position - 1, err
+		}, nil
 	}
 	at, err := parseMoment("--from", from)
 	if err != nil {

@@ -80,6 +80,7 @@ type storeReadOptions struct {
 
 	fromVersion, toVersion, through int64
 	asOf                            string
+	given                           func(flag string) bool
 	backwards                       bool
 	limit                           int
 	output                          *output
@@ -99,6 +100,7 @@ func newStoreReadCommand(app *App, run func(context.Context, *App, *storeReadOpt
 		Long:    storeReadLong,
 		Example: storeReadExample,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			opts.given = cmd.Flags().Changed
 			if err := opts.check(args); err != nil {
 				return usageError(err)
 			}
@@ -132,7 +134,7 @@ func (o *storeReadOptions) check(args []string) error {
 		return fmt.Errorf("nothing is after %d and up to %d", o.after, o.through)
 	}
 	var err error
-	if o.asOf != "" {
+	if o.given("as-of") {
 		o.moment, err = parseMoment("--as-of", o.asOf)
 	}
 	return err

@@ -83,9 +83,9 @@ func (o *storeStateOptions) check(args []string) (err error) {
 	switch {
 	case o.given("at-version") && o.atVersion < 1:
 		return fmt.Errorf("--at-version %d: versions are counted from 1", o.atVersion)
-	case o.given("at-version") && o.asOf != "":
+	case o.given("at-version") && o.given("as-of"):
 		return errors.New("give --at-version or --as-of, not both")
-	case o.asOf != "":
+	case o.given("as-of"):
 		o.moment, err = parseMoment("--as-of", o.asOf)
 	}
 	return err

@@ -296,7 +296,7 @@ func (p *placed) is(stream string, r *row) error {
 	if p.stream == stream && p.same(r) {
 		return nil
 	}
-	return &DuplicateError{ID: p.id, Source: p.source, Stream: p.stream, Position: p.position}
+	return &DuplicateError{ID: p.id, Source: p.source, Stream: p.stream, Position: p.position, Moved: p.same(r)}
 }
 
 func micros(n int64) time.Time { return time.UnixMicro(n).UTC() }

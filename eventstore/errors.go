@@ -55,10 +55,15 @@ type DuplicateError struct {
 	ID, Source string
 	Stream     string // of the event in the log
 	Position   int64
+	Moved      bool // the same event, but it was to be appended to another stream
 }
 
 func (e *DuplicateError) Error() string {
-	return fmt.Sprintf("an event with id %s and source %s but other content, or in another stream, is in stream %s, at position %d", e.ID, e.Source, e.Stream, e.Position)
+	what := "but other content"
+	if e.Moved {
+		what = "and the same content"
+	}
+	return fmt.Sprintf("an event with id %s and source %s %s is in stream %s, at position %d", e.ID, e.Source, what, e.Stream, e.Position)
 }
 
 // InvalidError is returned by an append of an event that is none, or that the store cannot hold. Nothing was

@@ -20,6 +20,8 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
+
+	"github.com/evdemo/evdemo/internal/pgdial"
 )
 
 // What PostgreSQL reports by its SQLSTATE (https://www.postgresql.org/docs/current/errcodes-appendix.html), and what
@@ -88,11 +90,12 @@ func openPostgres(ctx context.Context, config Config) (*postgresDB, error) {
 		params["synchronous_commit"] = "off"
 	}
 	orDefault(&connConfig.ConnectTimeout, connectTimeout)
-	connConfig.DialFunc = dialer(connConfig.ConnectTimeout).DialContext
+	connConfig.DialFunc = pgdial.Dialer(connConfig.ConnectTimeout).DialContext
 	if connConfig.ValidateConnect == nil && !strings.Contains(config.DB, "target_session_attrs") {
 		// A standby is behind: whoever reads from it after another server would pass over events.
 		connConfig.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsPrimary
 	}
+	poolConfig.PingTimeout = connConfig.ConnectTimeout // a connection that says nothing is replaced
 	if config.MaxConns > 0 || !strings.Contains(config.DB, "pool_max_conns") {
 		poolConfig.MaxConns = int32(min(cmp.Or(config.MaxConns, DefaultMaxConns), 1000)) //nolint:gosec // it fits
 	}

@@ -9,6 +9,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/evdemo/evdemo/internal/pgdial"
 )
 
 // ErrUnavailable is wrapped by [Open] where the database cannot be reached, or refuses the login.
@@ -47,19 +49,52 @@ func parse(config Config) (*pgxpool.Config, error) {
 	if c.ConnectTimeout == 0 {
 		c.ConnectTimeout = config.Timeout
 	}
-	if c.ValidateConnect == nil { // a standby can claim events, and not record them
-		c.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsPrimary
+	c.DialFunc = pgdial.Dialer(c.ConnectTimeout).DialContext
+	asked := c.ValidateConnect
+	c.ValidateConnect = func(ctx context.Context, conn *pgconn.PgConn) error {
+		if asked != nil {
+			if err := asked(ctx, conn); err != nil {
+				return err
+			}
+		}
+		return pgconn.ValidateConnectTargetSessionAttrsPrimary(ctx, conn) // a standby can claim events, and not record them
 	}
 	if c.RuntimeParams["application_name"] == "" {
 		c.RuntimeParams["application_name"] = "evdemo"
 	}
 	setUp(c, map[string]string{
 		// A client whose machine is gone is noticed within 15 s, and with it what it has claimed is free.
-		"tcp_keepalives_idle": "5", "tcp_keepalives_interval": "5", "tcp_keepalives_count": "2",
+		"tcp_keepalives_idle": "5", "tcp_keepalives_interval": "5", "tcp_keepalives_count": "2", "tcp_user_timeout": "15000",
+		// What the protocol for two statements at a time needs.
+		"standard_conforming_strings": "on", "client_encoding": "'UTF8'",
 		// A statement that follows another must see what was committed meanwhile.
 		"default_transaction_isolation": "'read committed'",
 	})
 	return pool, nil
+}
+
+// pin has every session look for the tables where they are now, or where they are to be made: in the first schema of the
+// search path, whatever is put in front of that later. It gives what every transaction sets again: a function may have
+// left its session with another path, or as another role.
+func pin(ctx context.Context, c *pgx.ConnConfig) (again string, err error) {
+	conn, err := pgx.ConnectConfig(ctx, c)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
+	const query = `SELECT current_setting('search_path'), coalesce((SELECT schemaname FROM pg_tables
+			WHERE tablename = 'evdemo_inbox_handled' AND schemaname = ANY (current_schemas(false))
+			ORDER BY array_position(current_schemas(false), schemaname) LIMIT 1), current_schema(), '')`
+	var path, schema string
+	if err := conn.QueryRow(ctx, query).Scan(&path, &schema); err != nil {
+		return "", err
+	}
+	if schema == "" {
+		return "", errors.New("no schema of the search path is there: make one, or set another with ?search_path=")
+	}
+	path = pgx.Identifier{schema}.Sanitize() + ", " + path
+	setUp(c, map[string]string{"search_path": path})
+	return "RESET ROLE; SET LOCAL search_path = " + path + "; ", nil
 }
 
 // openPool makes a pool of up to so many connections, whose sessions have some more settings.
@@ -67,6 +102,7 @@ func openPool(ctx context.Context, base *pgxpool.Config, conns int, settings map
 	c := base.Copy()
 	c.MaxConns = int32(min(conns, maxMaxConns)) //nolint:gosec // it fits
 	c.MinConns, c.MinIdleConns = 0, 0
+	c.PingTimeout = c.ConnConfig.ConnectTimeout // a connection that says nothing is replaced
 	setUp(c.ConnConfig, settings)
 	return pgxpool.NewWithConfig(ctx, c)
 }

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"maps"
 	"slices"
@@ -171,6 +172,12 @@ func (k *keeper) serve(ctx context.Context, group []keeping) {
 		}
 		return
 	}
+	if len(r.got) < len(r.claims) {
+		for _, c := range r.claims {
+			c.answer(claimed{err: errReadOnly})
+		}
+		r.claims = nil
+	}
 	k.settle(&r)
 }
 
@@ -211,6 +218,9 @@ func (k *keeper) ask(ctx context.Context, r *round) (err error) {
 		k.lost = maps.Clone(k.held)
 	}
 	const lock = `SELECT pg_try_advisory_lock(lock) FROM unnest($1::bigint[]) WITH ORDINALITY AS t(lock, n) ORDER BY n`
+	// Nothing is begun that cannot be recorded.
+	const claim = `SELECT pg_try_advisory_lock(lock) FROM unnest($1::bigint[]) WITH ORDINALITY AS t(lock, n)
+		WHERE current_setting('transaction_read_only') = 'off' ORDER BY n`
 	batch := &pgx.Batch{}
 	batch.Queue(`SELECT count(pg_advisory_unlock(lock)) FROM unnest($1::bigint[]) AS t(lock)`, r.unlock)
 	r.again = nil
@@ -222,7 +232,7 @@ func (k *keeper) ask(ctx context.Context, r *round) (err error) {
 		return err
 	})
 	locks, consumers, sources, ids := keys(r.claims)
-	batch.Queue(lock, locks).Query(func(rows pgx.Rows) (err error) {
+	batch.Queue(claim, locks).Query(func(rows pgx.Rows) (err error) {
 		r.got, err = pgx.CollectRows(rows, pgx.RowTo[bool])
 		return err
 	})
@@ -237,6 +247,8 @@ func (k *keeper) ask(ctx context.Context, r *round) (err error) {
 	})
 	return k.conn.SendBatch(ctx, batch).Close()
 }
+
+var errReadOnly = errors.New("the database cannot be written to")
 
 func keys(claims []*claiming) (locks []int64, consumers, sources, ids []string) {
 	for _, c := range claims {

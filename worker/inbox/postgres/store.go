@@ -98,6 +98,7 @@ type Store struct {
 	looked   map[string]time.Time // when groups' gates were last looked through
 	accepted sync.WaitGroup       // what Close waits for
 	pruner   sync.WaitGroup
+	again    string        // what a transaction begins with
 	closing  chan struct{} // closed when Close begins
 	ended    chan struct{} // and when it has ended
 }
@@ -121,6 +122,9 @@ func Open(ctx context.Context, config Config) (*Store, error) {
 		recent: worker.NewMemoryStore(worker.MemoryConfig{
 			MaxEntries: recentEntries, TTL: min(config.Retention, worker.DefaultMemoryTTL),
 		}),
+	}
+	if s.again, err = pin(ctx, base.ConnConfig); err != nil {
+		return nil, fmt.Errorf("open inbox %s: %w", s.place, unavailable(explain(err)))
 	}
 	if err := migrate(ctx, base.ConnConfig); err != nil {
 		return nil, fmt.Errorf("open inbox %s: %w", s.place, unavailable(explain(err)))

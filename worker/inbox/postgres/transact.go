@@ -83,9 +83,12 @@ func (t *transaction) begin(ctx context.Context) (err error) {
 // for. Two statements in one go are no statement that can be prepared.
 func (t *transaction) record(ctx context.Context) error {
 	return t.raw(func(conn *pgx.Conn) error {
-		tag, err := conn.Exec(ctx, `SET TRANSACTION READ WRITE; `+insertRecord, pgx.QueryExecModeSimpleProtocol,
+		tag, err := conn.Exec(ctx, `SET TRANSACTION READ WRITE; `+t.store.again+insertRecord, pgx.QueryExecModeSimpleProtocol,
 			t.key.Consumer, t.key.Source, t.key.ID, t.mark)
 		t.first, t.link = tag.RowsAffected() > 0, conn.PgConn().Conn()
+		if err != nil {
+			_ = conn.Close(ctx) // a function may have left it like this
+		}
 		return err
 	})
 }

@@ -1,4 +1,4 @@
-package eventstore
+package pgdial
 
 import (
 	"net"
@@ -8,10 +8,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// dialer finds out within some 20 s that a server does not answer any more: by keepalives while it is waited for,
+// Dialer finds out within some 20 s that a server does not answer any more: by keepalives while it is waited for,
 // and by TCP_USER_TIMEOUT while something that was sent is not acknowledged, which by itself takes Linux a quarter
 // of an hour.
-func dialer(timeout time.Duration) *net.Dialer {
+func Dialer(timeout time.Duration) *net.Dialer {
 	d := keptAlive(timeout)
 	d.Control = func(_, _ string, raw syscall.RawConn) error {
 		return raw.Control(func(fd uintptr) {

@@ -1,4 +1,5 @@
-package eventstore
+// Package pgdial connects to PostgreSQL servers so that one which falls silent is given up.
+package pgdial
 
 import (
 	"net"
