@@ -16,8 +16,8 @@ const storeBackupLong = `Copy an event store, as it is at one moment, while othe
 TARGET is an SQLite file that does not exist yet, or the URL of a PostgreSQL database without events; a store
 may be copied from one kind to the other. The copy is a store again, with equal positions, versions and
 times, and with the checkpoints of those that read it. From file to file everything is copied, tables of other
-programs too. A file appears once it is whole and on the disk; what was interrupted leaves nothing, and what was killed
-a folder .evdemo-backup-* beside TARGET, to be deleted.
+programs too. A file appears once it is whole and on the disk; what was interrupted leaves nothing, and what
+was killed a folder .evdemo-backup-* beside TARGET, to be deleted.
 
 Database: read, and TARGET is written.
 
