@@ -69,11 +69,23 @@ func settle(ctx context.Context, path string) (events int64, err error) {
 	if err != nil {
 		return 0, err
 	}
-	events, err = copied.Head(ctx)
+	if events, err = copied.Head(ctx); err == nil {
+		err = quickCheck(ctx, copied)
+	}
 	if err := errors.Join(err, copied.Close()); err != nil {
 		return 0, err
 	}
 	return events, syncFile(path)
+}
+
+// quickCheck makes sure that a copy is not that of a damaged file.
+func quickCheck(ctx context.Context, copied *Store) error {
+	var said string
+	err := copied.database.reads().QueryRowContext(ctx, `PRAGMA quick_check(1)`).Scan(&said)
+	if err == nil && said != "ok" {
+		err = fmt.Errorf("the store is damaged, and a copy would be: %s", said)
+	}
+	return copied.database.explain(err)
 }
 
 // publish gives a finished file its name, and replaces nothing.

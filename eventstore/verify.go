@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+
+	sqlite3 "modernc.org/sqlite/lib"
 )
 
 // Finding is something wrong with a store.
@@ -100,12 +102,22 @@ func (s *Store) Verify(ctx context.Context, found func(Finding), options ...Veri
 	for _, problem := range problems {
 		v.found(Finding{Problem: problem})
 	}
+	err = v.orDamage(err)
 	for _, step := range []func(context.Context) error{v.head, v.log, v.streams, v.orders, v.snapshots, v.ahead, v.checkpoints} {
 		if err == nil {
-			err = step(ctx)
+			err = v.orDamage(step(ctx))
 		}
 	}
 	return v.Verification, s.database.explain(err)
+}
+
+// orDamage makes a finding of an error that says that the file is damaged: what can be read is looked at all the same.
+func (v *verifying) orDamage(err error) error {
+	if sqliteCode(err) != sqlite3.SQLITE_CORRUPT {
+		return err
+	}
+	v.found(Finding{Problem: err.Error()})
+	return nil
 }
 
 type verifying struct {
