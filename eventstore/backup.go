@@ -23,6 +23,9 @@ var ErrNotEmpty = errors.New("the target of a backup must not have anything in i
 // too, and the copy has the file's permissions. Otherwise the log is, with the checkpoints of all but projections: those
 // begin anew, as their tables do. A file that is copied from PostgreSQL is its owner's alone.
 func (s *Store) Backup(ctx context.Context, target string) (events int64, err error) {
+	if err := checkLocation(target); err != nil {
+		return 0, err
+	}
 	if isPostgres(target) {
 		return s.copyTo(ctx, target)
 	}

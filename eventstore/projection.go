@@ -142,7 +142,7 @@ func (p *projecting) begin(ctx context.Context) error {
 		return fmt.Errorf("its read model is kept by version %d, and this one is %d: give it another name, or a higher version", c.Version, p.Version)
 	}
 	head, err := p.store.Head(ctx)
-	if err == nil && c.Position > head {
+	if err == nil && c.Version == p.Version && c.Position > head {
 		err = fmt.Errorf("its checkpoint is at position %d, beyond the last, %d: raise its version to build it anew: %w", c.Position, head, ErrRewound)
 	}
 	if err != nil {

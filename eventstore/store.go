@@ -96,6 +96,22 @@ func isPostgres(db string) bool {
 	return scheme == "postgres" || scheme == "postgresql"
 }
 
+// checkLocation refuses what is neither a URL for PostgreSQL nor a path, and never shows it.
+func checkLocation(db string) error {
+	switch scheme := schemeOf(db); {
+	case isPostgres(db):
+		return nil
+	case scheme != "":
+		return fmt.Errorf("%w: %s:// is not known: write postgres://user@host:5432/database, or the path of an SQLite file", ErrURL, scheme)
+	case isConnString(db):
+		return fmt.Errorf("%w: write postgres://user@host:5432/database, or the path of an SQLite file", ErrURL)
+	case db == ":memory:":
+		return errors.New("a store is a file on a disk, and cannot be in memory")
+	default:
+		return nil
+	}
+}
+
 // isConnString tells whether it is meant for a driver, and no path.
 func isConnString(db string) bool {
 	first, _, _ := strings.Cut(filepath.ToSlash(db), "/")
@@ -166,16 +182,12 @@ func Open(ctx context.Context, config Config) (*Store, error) {
 		return nil, err
 	}
 	s := &Store{config: config}
-	switch scheme := schemeOf(config.DB); {
-	case isPostgres(config.DB):
+	if err := checkLocation(config.DB); err != nil {
+		return nil, fmt.Errorf("open event store: %w", err)
+	}
+	if isPostgres(config.DB) {
 		s.database, err = openPostgres(ctx, config)
-	case scheme != "":
-		err = fmt.Errorf("%w: %s:// is not known: write postgres://user@host:5432/database, or the path of an SQLite file", ErrURL, scheme)
-	case isConnString(config.DB):
-		return nil, fmt.Errorf("open event store: %w: write postgres://user@host:5432/database, or the path of an SQLite file", ErrURL)
-	case config.DB == ":memory:":
-		return nil, errors.New("open event store: it is a file on a disk, and cannot be in memory")
-	default:
+	} else {
 		s.database, err = openSQLite(ctx, config)
 	}
 	if err != nil {

@@ -25,6 +25,8 @@ type writer struct {
 	retryFor time.Duration
 	appended func() // called when a group has been appended
 
+	failing time.Time // since when the database has not been reached; the goroutine's own
+
 	mu     sync.Mutex
 	queue  []*appendRequest
 	closed bool
@@ -152,7 +154,6 @@ const minRetry = time.Second
 // committed.
 func (w *writer) commit(ctx context.Context, group []*appendRequest) {
 	pauses := newPauses()
-	var failed time.Time // first
 	for len(group) > 0 {
 		begun, err := w.database.appendGroup(ctx, appendings(group))
 		for _, r := range group {
@@ -160,6 +161,7 @@ func (w *writer) commit(ctx context.Context, group []*appendRequest) {
 		}
 		switch {
 		case err == nil:
+			w.failing = time.Time{}
 			w.appended()
 			answer(group, nil)
 			return
@@ -172,18 +174,19 @@ func (w *writer) commit(ctx context.Context, group []*appendRequest) {
 			answer(group, w.database.explain(err))
 			return
 		}
-		orDefault(&failed, time.Now())
+		orDefault(&w.failing, time.Now())
 		pause := pauses.NextBackOff()
-		group = w.expire(group, failed, time.Now().Add(pause), err)
-		wait(ctx, pause)
+		if group = w.expire(group, time.Now().Add(pause), err); len(group) > 0 {
+			wait(ctx, pause)
+		}
 	}
 }
 
 // expire answers those that are not tried again at a time any more.
-func (w *writer) expire(group []*appendRequest, failed, next time.Time, err error) (left []*appendRequest) {
+func (w *writer) expire(group []*appendRequest, next time.Time, err error) (left []*appendRequest) {
 	for _, r := range group {
 		deadline := r.came.Add(w.retryFor)
-		if least := failed.Add(min(minRetry, w.retryFor)); deadline.Before(least) {
+		if least := w.failing.Add(min(minRetry, w.retryFor)); deadline.Before(least) {
 			deadline = least
 		}
 		if next.Before(deadline) {
