@@ -88,7 +88,8 @@ func checkDatabase(flag, db string) error {
 	scheme, _, isURL := strings.Cut(db, ":")
 	switch {
 	case strings.HasPrefix(db, "postgres://"), strings.HasPrefix(db, "postgresql://"):
-		if _, err := pgxpool.ParseConfig(db); err != nil { // which may show the password
+		c, err := pgxpool.ParseConfig(db)
+		if err != nil || strings.Contains(c.ConnConfig.Host, "@") { // either may show the password
 			return fmt.Errorf("%s cannot be read as a URL for PostgreSQL: want postgres://user:password@host:5432/name, "+
 				"with special characters in the password percent-encoded", flag)
 		}
@@ -100,6 +101,8 @@ func checkDatabase(flag, db string) error {
 	case isURL && regexp.MustCompile(`^[A-Za-z][A-Za-z0-9+.-]+$`).MatchString(scheme): // one letter is a drive of Windows
 		return fmt.Errorf("%s begins with %.20q, which is no database that evdemo knows: want the path of a file alone, "+
 			"or postgres://user:password@host:5432/name; ./ before it makes it a file", flag, scheme+":")
+	case regexp.MustCompile(`^[^/\\]*:[^/\\]*@`).MatchString(db):
+		return fmt.Errorf("%s looks like a login without its scheme: want postgres://user:password@host:5432/name; ./ before it makes it a file", flag)
 	case regexp.MustCompile(`^\s*(host|hostaddr|port|dbname|user|password|service|sslmode)\s*=`).MatchString(db):
 		return fmt.Errorf("%s: %w", flag, errKeywords)
 	default:

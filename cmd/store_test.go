@@ -92,6 +92,8 @@ func TestStoreMistakes(t *testing.T) {
 		{"read s --db x.db --after 3 --through 3", "nothing is after 3 and up to 3"},
 		{"read --db x.db --after -1", "--after -1: want 0 or more"},
 		{"read --db x.db --limit -1", "--limit -1: want 0 or more"},
+		{"read --db postgres://u:a@SECRET@127.0.0.1/x", "with special characters in the password percent-encoded"},
+		{"read --db u_x:SECRET@127.0.0.1/x", "looks like a login without its scheme"},
 		{"read --db x.db --as-of yesterday", `--as-of "yesterday": want a time such as`},
 		{"read --db x.db --as-of 2999-01-01T00:00:00Z", "is in the future"},
 		{"streams x --db x.db", "did you mean --prefix x?"},

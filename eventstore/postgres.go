@@ -81,6 +81,9 @@ func openPostgres(ctx context.Context, config Config) (*postgresDB, error) {
 	if err != nil {
 		return nil, explainURL(config.DB, err)
 	}
+	if strings.Contains(poolConfig.ConnConfig.Host, "@") { // the rest of a password
+		return nil, fmt.Errorf("%w: an @ in the password is written %%40", ErrURL)
+	}
 	connConfig := poolConfig.ConnConfig
 	params := connConfig.RuntimeParams
 	if params["application_name"] == "" {

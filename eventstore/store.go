@@ -115,7 +115,8 @@ func checkLocation(db string) error {
 // isConnString tells whether it is meant for a driver, and no path.
 func isConnString(db string) bool {
 	first, _, _ := strings.Cut(filepath.ToSlash(db), "/")
-	return strings.HasPrefix(db, "file:") || strings.Contains(first, "host=") || strings.Contains(first, "dbname=")
+	user, _, login := strings.Cut(first, "@")
+	return strings.HasPrefix(db, "file:") || login && strings.Contains(user, ":") || strings.Contains(first, "host=") || strings.Contains(first, "dbname=")
 }
 
 // schemeOf is the scheme of a URL, and nothing for a path.

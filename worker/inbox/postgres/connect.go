@@ -45,6 +45,9 @@ func parse(config Config) (*pgxpool.Config, error) {
 		return nil, errors.New("not a URL for PostgreSQL: write postgres://user@host:5432/database") // err may show a password
 	}
 	c := pool.ConnConfig
+	if strings.Contains(c.Host, "@") { // the rest of a password
+		return nil, errors.New("not a URL for PostgreSQL: an @ in the password is written %40")
+	}
 	c.DefaultQueryExecMode = pgx.QueryExecModeCacheStatement
 	if c.ConnectTimeout == 0 {
 		c.ConnectTimeout = config.Timeout
