@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -20,6 +21,9 @@ func projectionChecks() []Check {
 		{"of several instances one is active and another takes over", true, projectTogether},
 		{"another version builds the read model anew", true, projectAnew},
 		{"a projection follows and ends with its context", true, projectFollows},
+		{"a projection that is slower than its lease gets on", true, projectSlowly},
+		{"a projection has caught up when another instance has", true, projectBeside},
+		{"an older version leaves a read model alone", true, projectOlder},
 		{"events of other types move the checkpoint", false, projectTypes},
 		{"a projection may append what it decides", false, projectAppends},
 		{"a projection's mistakes are errors", false, projectMistakes},
@@ -231,6 +235,93 @@ func projectFollows(c *C) {
 	cancel()
 	c.is("a projection whose ctx has ended", <-ended, context.Canceled)
 	c.modelIs(upTo(30))
+}
+
+// projectSlowly has a batch that takes several times as long as the lease.
+func projectSlowly(c *C) {
+	const n = 40
+	c.fill("a", n)
+	p := readModel()
+	p.Lease = 200 * time.Millisecond
+	apply := p.Apply
+	var applied atomic.Int64
+	p.Apply = func(ctx context.Context, tx *sql.Tx, r eventstore.Recorded) error {
+		if applied.Add(1) > 5*n {
+			return errors.New("the same events are applied over and over")
+		}
+		rest(ctx, 20*time.Millisecond)
+		return apply(ctx, tx, r)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- c.A.Project(c.Ctx, p) }()
+	var between eventstore.Checkpoint // before the batch is over
+	c.await("some of the batch", func() bool {
+		var err error
+		between, err = c.B.Checkpoint(c.Ctx, "projection/m")
+		c.no(err)
+		return between.Position > 0 || len(ended) > 0
+	})
+	c.no(<-ended)
+	c.holds(between.Position > 0 && between.Position < n, "the first transaction went up to position %d", between.Position)
+	c.modelIs(upTo(n))
+}
+
+// projectBeside catches up beside an instance that is active for good, and in the middle of a batch.
+func projectBeside(c *C) {
+	c.fill("a", 30)
+	ctx, cancel := context.WithCancel(c.Ctx)
+	defer cancel()
+	p := readModel()
+	p.CatchUp, p.Batch, p.Lease = false, 10, patientLease
+	apply := p.Apply
+	begun, goOn := make(chan struct{}), make(chan struct{})
+	release := sync.OnceFunc(func() { close(goOn) })
+	defer release()
+	p.Apply = func(ctx context.Context, tx *sql.Tx, r eventstore.Recorded) error {
+		if r.Position == 15 {
+			close(begun)
+			<-goOn
+		}
+		return apply(ctx, tx, r)
+	}
+	active := make(chan error, 1)
+	go func() { active <- c.A.Project(ctx, p) }()
+	<-begun
+	beside := readModel()
+	beside.Lease = patientLease
+	beside.Apply = func(context.Context, *sql.Tx, eventstore.Recorded) error { return errOnPurpose }
+	caughtUp := make(chan error, 1)
+	go func() { caughtUp <- c.B.Project(c.Ctx, beside) }()
+	rest(c.Ctx, 20*step)
+	c.equal("catching up has ended before the other instance has come so far", len(caughtUp), 0)
+	release()
+	select {
+	case err := <-caughtUp:
+		c.no(err)
+	case err := <-active:
+		c.Fatalf("the active instance has ended: %v", err)
+	case <-c.Ctx.Done():
+		c.Fatalf("catching up beside an active instance does not end")
+	}
+	c.modelIs(upTo(30))
+	cancel()
+	c.is("a projection whose ctx has ended", <-active, context.Canceled)
+}
+
+// projectOlder is what happens while a newer version is brought out.
+func projectOlder(c *C) {
+	c.fill("a", 10)
+	newer, older := readModel(), readModel()
+	newer.Version, older.Version = 2, 1
+	c.no(c.A.Project(c.Ctx, newer))
+	older.Reset = func(context.Context, *sql.Tx) error { return errOnPurpose }
+	for _, older.CatchUp = range []bool{true, false} {
+		err := c.B.Project(c.Ctx, older)
+		c.holds(err != nil && !errors.Is(err, errOnPurpose) && c.Ctx.Err() == nil, "an older version: %v", err)
+	}
+	c.fill("a", 5)
+	c.no(c.A.Project(c.Ctx, newer))
+	c.modelIs(upTo(15))
 }
 
 func projectTypes(c *C) {

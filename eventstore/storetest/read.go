@@ -19,6 +19,8 @@ func readChecks() []Check {
 	return []Check{
 		{"a query gives what it says", false, queries},
 		{"a flow is its events and the one that began it", true, flows},
+		{"a query may have many types", false, manyTypes},
+		{"an iteration begins anew each time", false, iterateTwice},
 		{"pages do not show", false, pages},
 		{"an iteration ends where the log ended when it began", true, fixedEnd},
 		{"the body of an iteration may append and read", false, busyBodies},
@@ -151,6 +153,39 @@ func flows(c *C) {
 	c.equal("the flow backwards", ids(c.read(eventstore.Query{Correlation: root.ID, Backwards: true})), want)
 	c.equal("the flow in one stream", ids(c.read(eventstore.Query{Correlation: root.ID, Stream: "s4"})), want[:1])
 	c.equal("no flow", len(c.read(eventstore.Query{Correlation: "none"})), 0)
+}
+
+func manyTypes(c *C) {
+	log := c.mixed(120)
+	for _, n := range []int{14, 15, 16, 17, 600} { // beside the two that there are
+		var q eventstore.Query
+		for i := range n {
+			q.Types = append(q.Types, fmt.Sprint("none-", i))
+		}
+		q.Types = append(q.Types, "a.c", "d")
+		flow := log[slices.IndexFunc(log, func(r eventstore.Recorded) bool { return r.CorrelationID() != "" })].CorrelationID()
+		for _, q := range []eventstore.Query{
+			q, {Types: q.Types, Backwards: true, Limit: 50}, {Types: q.Types, Stream: "one"}, {Types: q.Types, Correlation: flow},
+		} {
+			want := log.answer(q)
+			c.holds(len(want) > 0, "%+v has no answer", q)
+			c.equal(fmt.Sprint("what there is of ", len(q.Types), " types"), positions(c.read(q)), positions(want))
+		}
+	}
+}
+
+func iterateTwice(c *C) {
+	c.fill("a", 3)
+	later := time.Now().Add(time.Hour)
+	for _, q := range []eventstore.Query{{}, {AsOf: later}, {AsOf: later, Backwards: true}, {Stream: "a"}, {AsOf: later, Through: 1000}} {
+		all := c.B.Read(c.Ctx, q)
+		for range 2 {
+			got, err := collect(all)
+			c.no(err)
+			c.equal(fmt.Sprintf("%+v", q), int64(len(got)), c.head())
+			c.fill("a", 20)
+		}
+	}
 }
 
 // pages reads logs and streams that are as long as a page, or nearly, or several, and with large events.

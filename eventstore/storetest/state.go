@@ -23,6 +23,7 @@ func stateChecks() []Check {
 		{"a snapshot that cannot be written loses nothing", false, snapshotsUnwritten},
 		{"a load that cannot be is an error", false, loadErrors},
 		{"no update is lost", true, updateCounter},
+		{"updates of one store are in turn", false, updateInTurn},
 		{"an update ends with its decision", true, updateDecides},
 	}
 }
@@ -102,6 +103,12 @@ func statesOfThePast(c *C) {
 		c.same("as of then", c.load("a", eventstore.AsOf(want.RecordedAt)), latest)
 	}
 	c.same("before", c.load("a", eventstore.AsOf(all[0].RecordedAt.Add(-1))), states[0])
+	c.load("a", eventstore.SnapshotEvery(1))
+	for _, none := range []eventstore.LoadOption{eventstore.AtVersion(0), eventstore.AsOf(time.Time{})} {
+		c.same("before the first event", c.load("a", none), states[0])
+		c.same("before the first event, without snapshots", c.load("a", none, eventstore.WithoutSnapshots()), states[0])
+	}
+	c.same("version 0 of no events", c.load("none", eventstore.AtVersion(0)), states[0])
 }
 
 func snapshotsDoNotShow(c *C) {
@@ -304,6 +311,22 @@ func updateCounter(c *C) {
 		c.no(json.Unmarshal(r.Data, &n))
 		c.equal("an event's count", n, r.Version)
 	}
+}
+
+// updateInTurn has more callers than there are attempts: none of them may hear of a conflict with another.
+func updateInTurn(c *C) {
+	const callers = 64
+	var crowd errgroup.Group
+	for range callers {
+		crowd.Go(func() error {
+			_, err := eventstore.Update(c.Ctx, c.A, "a", counter(), func(s eventstore.State[int]) ([]event.Event, error) {
+				return []event.Event{newEvent("counted", s.Value+1)}, nil
+			})
+			return err
+		})
+	}
+	c.no(crowd.Wait())
+	c.equal("version", c.version("a"), int64(callers))
 }
 
 func updateDecides(c *C) {

@@ -32,7 +32,7 @@ func Checks() []Check {
 	var all []Check
 	for _, some := range [][]Check{
 		appendChecks(), eventChecks(), transactionChecks(), crowdChecks(), readChecks(), followChecks(), stateChecks(),
-		leaseChecks(), projectionChecks(), verifyChecks(), backupChecks(),
+		leaseChecks(), projectionChecks(), verifyChecks(), backupChecks(), groupChecks(), rewoundChecks(),
 	} {
 		all = append(all, some...)
 	}

@@ -16,6 +16,7 @@ func transactionChecks() []Check {
 		{"an outcome leaves the transaction usable", false, transactionOutcomes},
 		{"AppendTx works in a transaction of another connection", false, transactionOfOthers},
 		{"appends wait for a transaction that has appended", true, transactionHoldsOthersUp},
+		{"transactions that are open stop no reader", false, transactionsAndReaders},
 	}
 }
 
@@ -174,6 +175,39 @@ func transactionHoldsOthersUp(c *C) {
 		c.equal("the position of what waited", other.Positions, []int64{want})
 	}
 	c.log()
+}
+
+// transactionsAndReaders has as many transactions open as there can be, and reads by the same store.
+func transactionsAndReaders(c *C) {
+	c.fill("a", 200)
+	most := 2
+	s := c.Open(eventstore.Config{MaxConns: most})
+	if !c.onPostgres() {
+		most = 1
+	}
+	ctx, cancel := context.WithTimeout(c.Ctx, patience/4)
+	defer cancel()
+	for range most {
+		tx, err := s.DB().BeginTx(ctx, nil)
+		c.no(err)
+		defer func() { _ = tx.Rollback() }()
+		c.equal("what a transaction sees", c.number(tx, `SELECT count(*) FROM evdemo_store_events`), int64(200))
+	}
+	c.holds(s.DB().Stats().InUse == most, "%d connections are in use", s.DB().Stats().InUse)
+	state, err := eventstore.Load(ctx, s, "a", tally())
+	c.no(err)
+	c.equal("version", state.Version, int64(200))
+	all, err := collect(s.Read(ctx, eventstore.Query{}))
+	c.no(err)
+	c.equal("events", len(all), 200)
+	_, err = s.Checkpoint(ctx, "x")
+	c.no(err)
+	for _, err := range s.Follow(ctx, eventstore.Query{Limit: 200}) {
+		c.no(err)
+	}
+	v, err := s.Verify(ctx, func(f eventstore.Finding) { c.Errorf("found %s", f) })
+	c.no(err)
+	c.equal("events that are verified", v.Events, int64(200))
 }
 
 // inTransaction appends in a transaction of a store's; hold runs before its end. It tells whether that is a commit.

@@ -15,6 +15,7 @@ func verifyChecks() []Check {
 	return []Check{
 		{"a sound store is found sound while others write", true, verifySound},
 		{"every kind of damage is found", false, verifyDamage},
+		{"whoever is told of damage may use the store", false, verifyBusy},
 		{"a verification ends with its context", false, verifyCancelled},
 	}
 }
@@ -127,6 +128,33 @@ func verifyDamage(c *C) {
 			c.holds(slices.ContainsFunc(found, func(f string) bool { return strings.Contains(f, want) }),
 				"%s: %q is not among what is found: %q", d.name, want, found)
 		}
+	}
+}
+
+// verifyBusy has every finding looked into with the only connection that reads.
+func verifyBusy(c *C) {
+	c.fill("a", 20)
+	c.load("a", eventstore.SnapshotEvery(1))
+	c.no(c.A.Project(c.Ctx, readModel()))
+	c.tamper(
+		`UPDATE evdemo_store_events SET time = 'noon' WHERE position = 10`, `UPDATE evdemo_store_events SET version = 99 WHERE position = 11`,
+		`UPDATE evdemo_store_snapshots SET checksum = 1`, `UPDATE evdemo_store_checkpoints SET position = 1000`,
+	)
+	s := c.Open(eventstore.Config{MaxConns: 1})
+	ctx, cancel := context.WithTimeout(c.Ctx, patience/4)
+	defer cancel()
+	var found []string
+	_, err := s.Verify(ctx, func(f eventstore.Finding) {
+		found = append(found, f.String())
+		_, err := s.Append(ctx, to("findings", newEvent("found", f.String())))
+		c.no(err)
+		told, err := collect(s.Read(ctx, eventstore.Query{Stream: "findings"}))
+		c.no(err)
+		c.equal("what was noted", len(told), len(found))
+	})
+	c.no(err)
+	for _, want := range []string{"position 10", "versions from 1 to 99", "its checksum is wrong", "checkpoint projection/m"} {
+		c.holds(slices.ContainsFunc(found, func(f string) bool { return strings.Contains(f, want) }), "%q is not among what is found: %q", want, found)
 	}
 }
 
