@@ -39,7 +39,7 @@ func TestCloseBesideASilentServer(t *testing.T) {
 	stop() // an end of ctx is heeded whatever the server does
 	require.ErrorIs(t, within(t, followed), context.Canceled)
 	go func() { closed <- s.Close() }()
-	_ = within(t, closed) // it tells whether reads were still waiting
+	_ = within(t, closed)     // it tells whether reads were still waiting
 	err = within(t, appended) // it may have come after Close
 	require.True(t, errors.Is(err, eventstore.ErrOutcomeUnknown) || errors.Is(err, eventstore.ErrClosed), "%v", err)
 	require.ErrorIs(t, one(t.Context(), s, "a"), eventstore.ErrClosed)

@@ -481,12 +481,18 @@ func (d *postgresDB) refused(err error) bool {
 // transient implements database: the server is away or has become a standby, or has chosen this transaction to end a
 // deadlock.
 func (d *postgresDB) transient(err error) bool {
-	if err == nil || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
-		return false
-	}
 	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
 		return strings.HasPrefix(pgErr.Code, pgConnection) && pgErr.Code != pgProtocol || strings.HasPrefix(pgErr.Code, pgIntervention) ||
 			isSQLState(err, pgTooManyConns, pgSerialization, pgDeadlock, pgReadOnly)
+	}
+	_, connecting := errors.AsType[*pgconn.ConnectError](err)
+	switch {
+	case err == nil:
+		return false
+	case connecting: // also where the time for it was over
+		return true
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return false
 	}
 	_, network := errors.AsType[net.Error](err)
 	return network || errors.Is(err, io.EOF) || errors.Is(err, driver.ErrBadConn) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) ||
