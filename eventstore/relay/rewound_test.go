@@ -17,14 +17,17 @@ import (
 // that has lost its last commits. The lease still has the same owner.
 func putBack(t *testing.T, store *eventstore.Store) {
 	t.Helper()
+	tx, err := store.DB().BeginTx(t.Context(), nil) // nobody sees the one without the other
+	require.NoError(t, err)
 	for _, statement := range []string{
 		`DROP TRIGGER IF EXISTS evdemo_store_events_remain`,
 		`DELETE FROM evdemo_store_events WHERE position > 5`,
 		`UPDATE evdemo_store_checkpoints SET position = 5`,
 	} {
-		_, err := store.DB().ExecContext(t.Context(), statement)
+		_, err := tx.ExecContext(t.Context(), statement)
 		require.NoError(t, err)
 	}
+	require.NoError(t, tx.Commit())
 }
 
 // A confirm that comes after the log was put back does not move the checkpoint of that log, and nothing of it is

@@ -3,7 +3,10 @@ package storetest
 import (
 	"context"
 	"fmt"
+	"sync"
+	"time"
 
+	"github.com/evdemo/evdemo/event"
 	"github.com/evdemo/evdemo/eventstore"
 )
 
@@ -11,6 +14,8 @@ func rewoundChecks() []Check {
 	return []Check{
 		{"a follower of a log that was put back says so", true, followRewound},
 		{"a projection goes back with its checkpoint", true, projectRewound},
+		{"a projection applies nothing that is not there any more", true, projectRewoundWhileItReads},
+		{"a projection that ends notes nothing of another log", true, projectRewoundAtItsEnd},
 		{"a checkpoint that the log has not come to is an error", false, projectBeyond},
 	}
 }
@@ -87,6 +92,49 @@ func projectRewound(c *C) {
 	}
 	cancel()
 	c.is("a projection whose ctx has ended", <-ended, context.Canceled)
+}
+
+// projectRewoundWhileItReads has the log put back when a batch is half read, behind what was applied.
+func projectRewoundWhileItReads(c *C) {
+	c.fill("a", 10)
+	var once sync.Once
+	s := c.Open(eventstore.Config{Upcast: func(e event.Event) (event.Event, error) {
+		if string(e.Data) == "4" { // the fifth event
+			once.Do(func() { c.putBack(2, to("a", events(9)...)) })
+		}
+		return e, nil
+	}})
+	p := readModel()
+	p.Batch = 3
+	c.no(s.Project(c.Ctx, p))
+	c.modelIs(upTo(11))
+	saved, err := c.B.Checkpoint(c.Ctx, "projection/m")
+	c.no(err)
+	c.equal("checkpoint", saved.Position, int64(11))
+}
+
+// projectRewoundAtItsEnd has a projection that does not look for what is new pass events that are not its own, which then
+// are gone.
+func projectRewoundAtItsEnd(c *C) {
+	s := c.Open(eventstore.Config{Poll: time.Hour})
+	ctx, cancel := context.WithCancel(c.Ctx)
+	defer cancel()
+	p := readModel()
+	p.CatchUp, p.Types = false, []string{"rare"}
+	ended := make(chan error, 1)
+	_, err := s.Append(c.Ctx, to("a", newEvent("rare", nil)))
+	c.no(err)
+	go func() { ended <- s.Project(ctx, p) }()
+	c.projected(1)
+	_, err = s.Append(c.Ctx, to("a", events(20)...))
+	c.no(err)
+	rest(c.Ctx, 50*step) // it passes them, and leaves that to be noted later
+	c.putBack(0, to("a", events(2)...))
+	cancel()
+	c.is("a projection whose ctx has ended", <-ended, context.Canceled)
+	saved, err := c.B.Checkpoint(c.Ctx, "projection/m")
+	c.no(err)
+	c.holds(saved.Position <= 2, "it has noted position %d of a log of 2", saved.Position)
 }
 
 // projected waits until the projection's checkpoint is at a position.
