@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -22,6 +23,7 @@ type proxy struct {
 	away   bool
 	flows  chan struct{} // closed, unless everything stands still
 	joined map[net.Conn]bool
+	held   int // connections on which something was sent that does not go through
 }
 
 // through gives a proxy to a database, and the URL of the database through it.
@@ -80,14 +82,33 @@ func (p *proxy) carry(from, to net.Conn) {
 	buffer := make([]byte, 1<<16)
 	for {
 		n, err := from.Read(buffer)
-		p.mu.Lock()
-		flows := p.flows
-		p.mu.Unlock()
-		<-flows
+		p.wait()
 		if _, failed := to.Write(buffer[:n]); err != nil || failed != nil {
 			return
 		}
 	}
+}
+
+// wait waits until everything flows.
+func (p *proxy) wait() {
+	p.mu.Lock()
+	flows := p.flows
+	p.held++
+	p.mu.Unlock()
+	<-flows
+	p.mu.Lock()
+	p.held--
+	p.mu.Unlock()
+}
+
+// holds waits until something was sent on so many connections that does not go through.
+func (p *proxy) holds(t *testing.T, n int) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return p.held >= n
+	}, time.Minute, time.Millisecond)
 }
 
 // freeze has nothing go through any more; connections stay, and what is sent is acknowledged.
