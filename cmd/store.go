@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/evdemo/evdemo/eventstore"
+	"github.com/evdemo/evdemo/internal/sqlitefile"
 	"github.com/evdemo/evdemo/topology"
 )
 
@@ -182,32 +183,16 @@ func explainStore(err error) error {
 	}
 }
 
-// SQLite's primary result codes (https://www.sqlite.org/rescode.html).
-const (
-	sqliteBusy     = 5
-	sqliteLocked   = 6
-	sqliteCantOpen = 14
-	sqliteNotADB   = 26
-)
-
-func sqliteCode(err error) int {
-	var coded interface{ Code() int }
-	if !errors.As(err, &coded) {
-		return 0
-	}
-	return coded.Code() & 0xff
-}
-
 // locked tells whether an SQLite file was locked for too long.
 func locked(err error) bool {
-	code := sqliteCode(err)
-	return code == sqliteBusy || code == sqliteLocked
+	code := sqlitefile.Code(err)
+	return code == sqlitefile.Busy || code == sqlitefile.Locked
 }
 
 // unusable tells whether a file is no database, or cannot be one where it is.
 func unusable(err error) bool {
-	code := sqliteCode(err)
-	return code == sqliteNotADB || code == sqliteCantOpen
+	code := sqlitefile.Code(err)
+	return code == sqlitefile.NotADB || code == sqlitefile.CantOpen
 }
 
 // oneLine is an error whose text is one line: drivers name every address that they tried on a line of its own, and

@@ -14,8 +14,8 @@ import (
 	"time"
 
 	"github.com/pressly/goose/v3"
-	"modernc.org/sqlite"
-	sqlite3 "modernc.org/sqlite/lib"
+
+	"github.com/evdemo/evdemo/internal/sqlitefile"
 )
 
 // lockSQLite takes the write lock, where the transaction has not got it yet, and changes nothing.
@@ -97,10 +97,10 @@ func (d *sqliteDB) prepareFile(ctx context.Context, config Config) error {
 			return err
 		}
 		limit := time.Duration(0)
-		switch sqliteCode(err) {
-		case sqlite3.SQLITE_BUSY:
+		switch sqlitefile.Code(err) {
+		case sqlitefile.Busy:
 			limit = config.BusyTimeout
-		case sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CONSTRAINT:
+		case sqlitefile.Error, sqlitefile.Constraint:
 			limit = min(config.BusyTimeout, time.Second)
 			if attempt < 5 { // one may take long where others do the same
 				limit = config.BusyTimeout
@@ -118,10 +118,6 @@ func (d *sqliteDB) prepareFile(ctx context.Context, config Config) error {
 }
 
 func (d *sqliteDB) tryPrepareFile(ctx context.Context, config Config) error {
-	var mode string
-	if err := d.writer.QueryRowContext(ctx, `PRAGMA journal_mode`).Scan(&mode); err != nil {
-		return err
-	}
 	if config.Existing {
 		var tables int
 		const count = `SELECT count(*) FROM sqlite_schema WHERE name = 'evdemo_store_events'`
@@ -132,13 +128,8 @@ func (d *sqliteDB) tryPrepareFile(ctx context.Context, config Config) error {
 			return fmt.Errorf("%w in that file", ErrNoStore)
 		}
 	}
-	if mode != "wal" {
-		if err := d.writer.QueryRowContext(ctx, `PRAGMA journal_mode = WAL`).Scan(&mode); err != nil {
-			return err
-		}
-	}
-	if mode != "wal" {
-		return fmt.Errorf("SQLite's write-ahead log does not work there (journal mode %s): use a local disk", mode)
+	if err := sqlitefile.WriteAheadLog(ctx, d.writer); err != nil {
+		return err
 	}
 	return migrate(ctx, goose.DialectSQLite3, d.writer, "migrations/sqlite")
 }
@@ -167,7 +158,7 @@ func (d *sqliteDB) appendGroup(ctx context.Context, group []*appending) (begun b
 		return false, err
 	}
 	err = tx.Commit()
-	return sqliteCode(err) == sqlite3.SQLITE_IOERR, err
+	return sqlitefile.Code(err) == sqlitefile.IOErr, err
 }
 
 // lock implements database. What does not change anything takes the write lock all the same.
@@ -212,8 +203,8 @@ func (d *sqliteDB) insertAll(ctx context.Context, tx *sql.Tx, all []placed) (n i
 
 // refused implements database: what is too large for SQLite, or for the disk, need not keep others out.
 func (d *sqliteDB) refused(err error) bool {
-	code := sqliteCode(err)
-	return code == sqlite3.SQLITE_TOOBIG || code == sqlite3.SQLITE_FULL || code == sqlite3.SQLITE_CONSTRAINT
+	code := sqlitefile.Code(err)
+	return code == sqlitefile.TooBig || code == sqlitefile.Full || code == sqlitefile.Constraint
 }
 
 func (d *sqliteDB) transient(error) bool { return false } // the busy timeout is the time for that
@@ -264,30 +255,14 @@ func (d *sqliteDB) close() error {
 }
 
 func (d *sqliteDB) explain(err error) error {
-	switch sqliteCode(err) {
-	case sqlite3.SQLITE_NOTADB:
-		return fmt.Errorf("not an SQLite database: %w", err)
-	case sqlite3.SQLITE_CANTOPEN:
-		return fmt.Errorf("cannot be opened: see that its folder exists and can be written to: %w", err)
-	case sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM:
-		return fmt.Errorf("cannot be written to: see the permissions of the file and its folder: %w", err)
-	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED:
+	switch sqlitefile.Code(err) {
+	case sqlitefile.Busy, sqlitefile.Locked:
 		return fmt.Errorf("%w: %w", ErrLocked, err)
-	case sqlite3.SQLITE_FULL:
+	case sqlitefile.Full:
 		return fmt.Errorf("disk full, and nothing of this was written: %w", err)
-	case sqlite3.SQLITE_CORRUPT:
-		return fmt.Errorf("damaged: restore it from a backup: %w", err)
 	default:
-		return closedOr(err)
+		return closedOr(sqlitefile.Explain(err))
 	}
-}
-
-// sqliteCode is SQLite's primary result code in an error, 0 where there is none.
-func sqliteCode(err error) int {
-	if sqliteErr, ok := errors.AsType[*sqlite.Error](err); ok {
-		return sqliteErr.Code() & 0xff
-	}
-	return 0
 }
 
 // closedOr recognises the use of a closed store.

@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"reflect"
 
-	sqlite3 "modernc.org/sqlite/lib"
+	"github.com/evdemo/evdemo/internal/sqlitefile"
 )
 
 // Finding is something wrong with a store.
@@ -113,7 +113,7 @@ func (s *Store) Verify(ctx context.Context, found func(Finding), options ...Veri
 
 // orDamage makes a finding of an error that says that the file is damaged: what can be read is looked at all the same.
 func (v *verifying) orDamage(err error) error {
-	if sqliteCode(err) != sqlite3.SQLITE_CORRUPT {
+	if sqlitefile.Code(err) != sqlitefile.Corrupt {
 		return err
 	}
 	v.found(Finding{Problem: err.Error()})

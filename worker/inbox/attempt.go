@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/evdemo/evdemo/internal/sqlitefile"
 	"github.com/evdemo/evdemo/worker"
 	"github.com/evdemo/evdemo/worker/inbox/internal/attempt"
 )
@@ -76,7 +77,7 @@ func (s *Store) awaitOther(ctx context.Context, key worker.Key) error {
 		var claimed bool
 		err := s.db.QueryRowContext(ctx, query, key.Consumer, key.Source, key.ID).Scan(&claimed)
 		if err != nil || !claimed {
-			return explain(err)
+			return sqlitefile.Explain(err)
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/evdemo/evdemo/internal/sqlitefile"
 	"github.com/evdemo/evdemo/worker"
 )
 
@@ -93,7 +94,7 @@ func (s *Store) Forget(ctx context.Context, group string, sent []worker.Held) er
 // Holding implements worker.GateStore.
 func (s *Store) Holding(ctx context.Context, group string) (n int, err error) {
 	err = s.db.QueryRowContext(ctx, `SELECT count(*) FROM evdemo_inbox_held WHERE consumers = ?`, group).Scan(&n)
-	return n, explain(err)
+	return n, sqlitefile.Explain(err)
 }
 
 // Durable implements worker.GateStore: it is.

@@ -14,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/evdemo/evdemo/internal/sqlitefile"
 	"github.com/evdemo/evdemo/worker"
 )
 
@@ -124,7 +125,7 @@ func Open(ctx context.Context, config Config) (*Store, error) {
 		if s.db != nil {
 			_ = s.db.Close()
 		}
-		return nil, fmt.Errorf("open inbox %s: %w", config.Path, explain(err))
+		return nil, fmt.Errorf("open inbox %s: %w", config.Path, sqlitefile.Explain(err))
 	}
 	return s, nil
 }

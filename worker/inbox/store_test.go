@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/evdemo/evdemo/internal/sqlitefile"
 	"github.com/evdemo/evdemo/worker"
 	"github.com/evdemo/evdemo/worker/inbox"
 )
@@ -66,7 +67,7 @@ func TestReadOnlyIsExplained(t *testing.T) {
 	require.NoError(t, err)
 	defer db.Close()
 	_, err = db.ExecContext(t.Context(), `INSERT INTO effects VALUES (1)`)
-	require.ErrorContains(t, inbox.Explain(err), "see the permissions")
+	require.ErrorContains(t, sqlitefile.Explain(err), "see the permissions")
 }
 
 func TestOpenAnyName(t *testing.T) {

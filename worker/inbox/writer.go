@@ -12,7 +12,8 @@ import (
 	"time"
 
 	"modernc.org/sqlite"
-	sqlite3 "modernc.org/sqlite/lib"
+
+	"github.com/evdemo/evdemo/internal/sqlitefile"
 )
 
 // maxGroup is how many requests one transaction serves at most: other processes wait for its end.
@@ -89,7 +90,7 @@ func (w *writer) prepareFile(ctx context.Context) error {
 	deadline := time.Now().Add(w.config.BusyTimeout)
 	for {
 		err := w.tryPrepareFile(ctx)
-		if primary(err) != sqlite3.SQLITE_BUSY || time.Now().After(deadline) {
+		if sqlitefile.Code(err) != sqlitefile.Busy || time.Now().After(deadline) {
 			return err
 		}
 		select {
@@ -118,14 +119,7 @@ func (w *writer) tryPrepareFile(ctx context.Context) error {
 		w.owner.id = 0
 		return err
 	}
-	var mode string
-	if err := w.db.QueryRowContext(ctx, `PRAGMA journal_mode = WAL`).Scan(&mode); err != nil {
-		return err
-	}
-	if mode != "wal" {
-		return fmt.Errorf("SQLite's write-ahead log does not work there (journal mode %s): use a local disk", mode)
-	}
-	return nil
+	return sqlitefile.WriteAheadLog(ctx, w.db)
 }
 
 // connect takes a connection of the pool for the writer alone.
@@ -313,7 +307,7 @@ func (w *writer) end(ctx context.Context, tx *sql.Tx) error {
 
 func answer(group []*request, err error) {
 	for _, r := range group {
-		r.done <- explain(err)
+		r.done <- sqlitefile.Explain(err)
 	}
 }
 
