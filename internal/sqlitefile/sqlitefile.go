@@ -1,5 +1,5 @@
-// Package sqlitefile is what those who keep an SQLite file have in common: what SQLite's errors mean, and the
-// write-ahead log.
+// Package sqlitefile is what those who keep an SQLite file have in common: the driver, what its errors mean, and
+// the write-ahead log.
 package sqlitefile
 
 import (
@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 
+	_ "modernc.org/sqlite" // the driver
 	sqlite3 "modernc.org/sqlite/lib"
 )
 
