@@ -11,11 +11,11 @@ import (
 	"sync"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"github.com/evdemo/evdemo/eventstore"
+	"github.com/evdemo/evdemo/internal/pglink"
 	"github.com/evdemo/evdemo/internal/sqlitefile"
 	"github.com/evdemo/evdemo/topology"
 )
@@ -89,8 +89,7 @@ func checkDatabase(flag, db string) error {
 	scheme, _, isURL := strings.Cut(db, ":")
 	switch {
 	case strings.HasPrefix(db, "postgres://"), strings.HasPrefix(db, "postgresql://"):
-		c, err := pgxpool.ParseConfig(db)
-		if err != nil || strings.Contains(c.ConnConfig.Host, "@") { // either may show the password
+		if _, err := pglink.ParseConfig(db); err != nil { // which may show the password
 			return fmt.Errorf("%s cannot be read as a URL for PostgreSQL: want postgres://user:password@host:5432/name, "+
 				"with special characters in the password percent-encoded", flag)
 		}

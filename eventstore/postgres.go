@@ -21,7 +21,7 @@ import (
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
 
-	"github.com/evdemo/evdemo/internal/pgdial"
+	"github.com/evdemo/evdemo/internal/pglink"
 )
 
 // What PostgreSQL reports by its SQLSTATE (https://www.postgresql.org/docs/current/errcodes-appendix.html), and what
@@ -77,23 +77,16 @@ const connectTimeout = 5 * time.Second
 
 func openPostgres(ctx context.Context, config Config) (*postgresDB, error) {
 	_, rest, _ := strings.Cut(config.DB, "://")
-	poolConfig, err := pgxpool.ParseConfig("postgres://" + rest)
+	poolConfig, err := pglink.ParseConfig("postgres://" + rest)
 	if err != nil {
 		return nil, explainURL(config.DB, err)
 	}
-	if strings.Contains(poolConfig.ConnConfig.Host, "@") { // the rest of a password
-		return nil, fmt.Errorf("%w: an @ in the password is written %%40", ErrURL)
-	}
 	connConfig := poolConfig.ConnConfig
-	params := connConfig.RuntimeParams
-	if params["application_name"] == "" {
-		params["application_name"] = "evdemo"
-	}
 	if config.Unsynced {
-		params["synchronous_commit"] = "off"
+		connConfig.RuntimeParams["synchronous_commit"] = "off"
 	}
-	orDefault(&connConfig.ConnectTimeout, connectTimeout)
-	connConfig.DialFunc = pgdial.Dialer(connConfig.ConnectTimeout).DialContext
+	connConfig.ConnectTimeout = cmp.Or(connConfig.ConnectTimeout, connectTimeout)
+	connConfig.DialFunc = pglink.Dialer(connConfig.ConnectTimeout).DialContext
 	if connConfig.ValidateConnect == nil && !strings.Contains(config.DB, "target_session_attrs") {
 		// A standby is behind: whoever reads from it after another server would pass over events.
 		connConfig.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsPrimary
@@ -103,22 +96,23 @@ func openPostgres(ctx context.Context, config Config) (*postgresDB, error) {
 		poolConfig.MaxConns = int32(min(cmp.Or(config.MaxConns, DefaultMaxConns), 1000)) //nolint:gosec // it fits
 	}
 	d := &postgresDB{config: connConfig}
-	var existing bool
+	var home pglink.Home
 	err = retry(ctx, d, config.RetryFor, func() (err error) {
-		existing, err = d.look(ctx)
+		home, err = pglink.FindHome(ctx, connConfig, "evdemo_store_events")
 		return err
 	})
-	if err == nil && !existing && config.Existing {
+	if err == nil && !home.Existing && config.Existing {
 		err = fmt.Errorf("%w in that database", ErrNoStore)
 	}
 	if err != nil {
 		return nil, err
 	}
+	pglink.SetUp(connConfig, map[string]string{"search_path": home.SearchPath})
 	if err := d.connectPools(ctx, poolConfig); err != nil {
 		_ = d.close() //nolint:contextcheck // it has a limit of its own
 		return nil, err
 	}
-	if err := retry(ctx, d, config.RetryFor, func() error { return d.prepare(ctx, existing, config.RetryFor) }); err != nil {
+	if err := retry(ctx, d, config.RetryFor, func() error { return d.prepare(ctx, home.Existing, config.RetryFor) }); err != nil {
 		_ = d.close() //nolint:contextcheck // it has a limit of its own
 		return nil, err
 	}
@@ -139,8 +133,9 @@ func (d *postgresDB) connectPools(ctx context.Context, config *pgxpool.Config) e
 
 // prepare makes the tables, one program at a time, where they are not as they should be.
 func (d *postgresDB) prepare(ctx context.Context, existing bool, limit time.Duration) error {
+	set := migrationsOf(goose.DialectPostgres, "migrations/postgres")
 	if existing {
-		if current, err := isCurrent(ctx, goose.DialectPostgres, d.own, "migrations/postgres"); err != nil || current {
+		if current, err := set.Current(ctx, d.own); err != nil || current {
 			return err
 		}
 	}
@@ -158,39 +153,7 @@ func (d *postgresDB) prepare(ctx context.Context, existing bool, limit time.Dura
 		}
 		return err
 	}
-	return migrate(ctx, goose.DialectPostgres, d.own, "migrations/postgres")
-}
-
-// look finds the store along the search path, or else the schema for a new one, and has every connection from now on
-// look there first: a schema that somebody puts in front later must not send a store to other tables.
-func (d *postgresDB) look(ctx context.Context) (existing bool, err error) {
-	conn, err := pgx.ConnectConfig(ctx, d.config)
-	if err != nil {
-		return false, err
-	}
-	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
-	const query = `SELECT coalesce(current_schema(), ''), current_setting('server_encoding'), current_setting('search_path'),
-		coalesce((SELECT schemaname FROM pg_tables
-			WHERE tablename = 'evdemo_store_events' AND schemaname = ANY (current_schemas(false))
-			ORDER BY array_position(current_schemas(false), schemaname) LIMIT 1), '')`
-	var schema, encoding, path, found string
-	if err := conn.QueryRow(ctx, query).Scan(&schema, &encoding, &path, &found); err != nil {
-		return false, err
-	}
-	switch {
-	case schema == "":
-		return false, errors.New("no schema of the search path is there: make one, or set another with ?search_path=")
-	case encoding != "UTF8":
-		return false, fmt.Errorf("the database has the encoding %s and cannot hold all events: make one with UTF8", encoding)
-	case found != "":
-		schema = found
-	}
-	set := "SET search_path = " + pgx.Identifier{schema}.Sanitize() + ", " + path
-	d.config.AfterConnect = func(ctx context.Context, conn *pgconn.PgConn) error {
-		_, err := conn.Exec(ctx, set).ReadAll()
-		return err
-	}
-	return found != "", nil
+	return set.Up(ctx, d.own)
 }
 
 func (d *postgresDB) appendGroup(ctx context.Context, group []*appending) (begun bool, err error) {
@@ -531,6 +494,9 @@ func isSQLState(err error, codes ...string) bool {
 
 // explainURL says what is wrong with a URL, without the URL and the password in it.
 func explainURL(db string, err error) error {
+	if errors.Is(err, pglink.ErrPassword) {
+		return fmt.Errorf("%w: %w", ErrURL, err)
+	}
 	_, problem, _ := strings.Cut(err.Error(), "`: ") // behind the URL
 	if u, err := url.Parse(db); err != nil || problem == "" {
 		problem = ""

@@ -131,7 +131,7 @@ func (d *sqliteDB) tryPrepareFile(ctx context.Context, config Config) error {
 	if err := sqlitefile.WriteAheadLog(ctx, d.writer); err != nil {
 		return err
 	}
-	return migrate(ctx, goose.DialectSQLite3, d.writer, "migrations/sqlite")
+	return migrationsOf(goose.DialectSQLite3, "migrations/sqlite").Up(ctx, d.writer)
 }
 
 func (d *sqliteDB) prepare(ctx context.Context) (err error) {

@@ -1,5 +1,6 @@
-// Package pgdial connects to PostgreSQL servers so that one which falls silent is given up.
-package pgdial
+// Package pglink connects to PostgreSQL servers: what a URL says, how long a silent server is waited for, and where in a
+// database a store has its tables.
+package pglink
 
 import (
 	"net"

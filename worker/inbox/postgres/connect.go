@@ -4,13 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"github.com/evdemo/evdemo/internal/pgdial"
+	"github.com/evdemo/evdemo/internal/pglink"
 )
 
 // ErrUnavailable is wrapped by [Open] where the database cannot be reached, or refuses the login.
@@ -40,19 +39,19 @@ const (
 
 // parse reads the URL and sets what every connection of the store has.
 func parse(config Config) (*pgxpool.Config, error) {
-	pool, err := pgxpool.ParseConfig(config.URL)
-	if err != nil {
+	pool, err := pglink.ParseConfig(config.URL)
+	switch {
+	case errors.Is(err, pglink.ErrPassword):
+		return nil, fmt.Errorf("not a URL for PostgreSQL: %w", err)
+	case err != nil:
 		return nil, errors.New("not a URL for PostgreSQL: write postgres://user@host:5432/database") // err may show a password
 	}
 	c := pool.ConnConfig
-	if strings.Contains(c.Host, "@") { // the rest of a password
-		return nil, errors.New("not a URL for PostgreSQL: an @ in the password is written %40")
-	}
 	c.DefaultQueryExecMode = pgx.QueryExecModeCacheStatement
 	if c.ConnectTimeout == 0 {
 		c.ConnectTimeout = config.Timeout
 	}
-	c.DialFunc = pgdial.Dialer(c.ConnectTimeout).DialContext
+	c.DialFunc = pglink.Dialer(c.ConnectTimeout).DialContext
 	asked := c.ValidateConnect
 	c.ValidateConnect = func(ctx context.Context, conn *pgconn.PgConn) error {
 		if asked != nil {
@@ -62,10 +61,7 @@ func parse(config Config) (*pgxpool.Config, error) {
 		}
 		return pgconn.ValidateConnectTargetSessionAttrsPrimary(ctx, conn) // a standby can claim events, and not record them
 	}
-	if c.RuntimeParams["application_name"] == "" {
-		c.RuntimeParams["application_name"] = "evdemo"
-	}
-	setUp(c, map[string]string{
+	pglink.SetUp(c, map[string]string{
 		// A client whose machine is gone is noticed within 15 s, and with it what it has claimed is free.
 		"tcp_keepalives_idle": "5", "tcp_keepalives_interval": "5", "tcp_keepalives_count": "2", "tcp_user_timeout": "15000",
 		// What the protocol for two statements at a time needs.
@@ -76,28 +72,15 @@ func parse(config Config) (*pgxpool.Config, error) {
 	return pool, nil
 }
 
-// pin has every session look for the tables where they are now, or where they are to be made: in the first schema of the
-// search path, whatever is put in front of that later. It gives what every transaction sets again: a function may have
-// left its session with another path, or as another role.
+// pin has every session look for the tables where they are now, or where they are to be made. It gives what every
+// transaction sets again: a function may have left its session with another path, or as another role.
 func pin(ctx context.Context, c *pgx.ConnConfig) (again string, err error) {
-	conn, err := pgx.ConnectConfig(ctx, c)
+	home, err := pglink.FindHome(ctx, c, "evdemo_inbox_handled")
 	if err != nil {
 		return "", err
 	}
-	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
-	const query = `SELECT current_setting('search_path'), coalesce((SELECT schemaname FROM pg_tables
-			WHERE tablename = 'evdemo_inbox_handled' AND schemaname = ANY (current_schemas(false))
-			ORDER BY array_position(current_schemas(false), schemaname) LIMIT 1), current_schema(), '')`
-	var path, schema string
-	if err := conn.QueryRow(ctx, query).Scan(&path, &schema); err != nil {
-		return "", err
-	}
-	if schema == "" {
-		return "", errors.New("no schema of the search path is there: make one, or set another with ?search_path=")
-	}
-	path = pgx.Identifier{schema}.Sanitize() + ", " + path
-	setUp(c, map[string]string{"search_path": path})
-	return "RESET ROLE; SET LOCAL search_path = " + path + "; ", nil
+	pglink.SetUp(c, map[string]string{"search_path": home.SearchPath})
+	return "RESET ROLE; SET LOCAL search_path = " + home.SearchPath + "; ", nil
 }
 
 // openPool makes a pool of up to so many connections, whose sessions have some more settings.
@@ -106,25 +89,8 @@ func openPool(ctx context.Context, base *pgxpool.Config, conns int, settings map
 	c.MaxConns = int32(min(conns, maxMaxConns)) //nolint:gosec // it fits
 	c.MinConns, c.MinIdleConns = 0, 0
 	c.PingTimeout = c.ConnConfig.ConnectTimeout // a connection that says nothing is replaced
-	setUp(c.ConnConfig, settings)
+	pglink.SetUp(c.ConnConfig, settings)
 	return pgxpool.NewWithConfig(ctx, c)
-}
-
-// setUp has settings made in every session when it begins. As parameters of its start, poolers would refuse them.
-func setUp(c *pgx.ConnConfig, settings map[string]string) {
-	var statements []string
-	for name, value := range settings {
-		statements = append(statements, "SET "+name+" = "+value)
-	}
-	before := c.AfterConnect
-	c.AfterConnect = func(ctx context.Context, conn *pgconn.PgConn) error {
-		if before != nil {
-			if err := before(ctx, conn); err != nil {
-				return err
-			}
-		}
-		return conn.Exec(ctx, strings.Join(statements, "; ")).Close()
-	}
 }
 
 // place names the database for messages, without a password.

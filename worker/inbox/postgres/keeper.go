@@ -11,6 +11,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/evdemo/evdemo/internal/pglink"
 	"github.com/evdemo/evdemo/worker"
 	"github.com/evdemo/evdemo/worker/inbox/internal/attempt"
 )
@@ -74,7 +75,7 @@ func startKeeper(ctx context.Context, base *pgx.ConnConfig, config Config) *keep
 		asked: newRequests[keeping](), ended: make(chan struct{}), held: map[int64]int{}, lost: map[int64]int{},
 	}
 	// Statistics come late to a table that grows quickly, and the events asked for are few in any case.
-	setUp(k.config, map[string]string{"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off", "jit": "off"})
+	pglink.SetUp(k.config, map[string]string{"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off", "jit": "off"})
 	go k.run(ctx)
 	return k
 }

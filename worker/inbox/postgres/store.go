@@ -126,7 +126,7 @@ func Open(ctx context.Context, config Config) (*Store, error) {
 	if s.again, err = pin(ctx, base.ConnConfig); err != nil {
 		return nil, fmt.Errorf("open inbox %s: %w", s.place, unavailable(explain(err)))
 	}
-	if err := migrate(ctx, base.ConnConfig); err != nil {
+	if err := bringUp(ctx, base.ConnConfig); err != nil {
 		return nil, fmt.Errorf("open inbox %s: %w", s.place, unavailable(explain(err)))
 	}
 	if err := s.start(ctx, base); err != nil {
