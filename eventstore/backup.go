@@ -12,9 +12,6 @@ import (
 	"strings"
 )
 
-// ErrNotEmpty is wrapped by [Store.Backup] where the target has something in it already.
-var ErrNotEmpty = errors.New("the target of a backup must not have anything in it yet")
-
 // Backup copies the store, as it is at one moment while others go on writing, and tells how many events the copy has. The
 // copy is a store again, of equal positions, versions and times, with the readers' checkpoints.
 //

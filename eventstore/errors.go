@@ -27,6 +27,8 @@ var (
 	ErrOutcomeUnknown = errors.New("it is not known whether the events were appended: append them again, with the same ids, to find out")
 	// ErrNoVersion is wrapped by [Load] where a stream does not have the version asked for.
 	ErrNoVersion = errors.New("there is no version")
+	// ErrNotEmpty is wrapped by [Store.Backup] where the target has something in it already.
+	ErrNotEmpty = errors.New("the target of a backup must not have anything in it yet")
 	// ErrRewound is wrapped by a follower where the log has not got any more what it had read: it was restored from a
 	// backup, or its server has lost the last commits. What was read after that may never have happened.
 	ErrRewound = errors.New("the log is not the one that was read before: it was restored, or its server has lost commits")

@@ -1,6 +1,7 @@
 package eventstore
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -58,7 +59,7 @@ func (s *Store) Lead(ctx context.Context, name string, lease time.Duration, fn f
 func (s *Store) LeadUnless(
 	ctx context.Context, name string, lease time.Duration, over func(context.Context) (bool, error), fn func(context.Context, *Lease) error,
 ) error {
-	orDefault(&lease, DefaultLease)
+	lease = cmp.Or(lease, DefaultLease)
 	if lease < minLease {
 		return fmt.Errorf("lease %s: %s is too short, the least is %s", name, lease, minLease)
 	}
@@ -324,13 +325,18 @@ func (l *Lease) Advance(ctx context.Context, from, to Checkpoint) error {
 	return l.transact(ctx, func(tx *sql.Tx) error {
 		c, err := checkpointIn(ctx, tx, l.name)
 		if err == nil && c != from && c != to { // which was committed without our hearing of it
-			err = fmt.Errorf("the checkpoint is at position %d and should be at %d: %w", c.Position, from.Position, ErrRewound)
+			err = elsewhere(c, from.Position)
 		}
 		if err != nil {
 			return err
 		}
 		return l.save(ctx, tx, to)
 	})
+}
+
+// elsewhere says that the checkpoint is not where it was left.
+func elsewhere(c Checkpoint, position int64) error {
+	return fmt.Errorf("the checkpoint is at position %d and should be at %d: %w", c.Position, position, ErrRewound)
 }
 
 // SaveNow saves the checkpoint in a transaction of its own, whatever it was.

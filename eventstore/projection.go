@@ -1,6 +1,7 @@
 package eventstore
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -57,7 +58,7 @@ func (p Projection) withDefaults() (Projection, error) {
 	if p.Batch < 0 || p.Lease < 0 {
 		mistakes = append(mistakes, errors.New("Projection.Batch and Lease cannot be negative"))
 	}
-	orDefault(&p.Batch, defaultBatch)
+	p.Batch = cmp.Or(p.Batch, defaultBatch)
 	return p, errors.Join(mistakes...)
 }
 
@@ -203,8 +204,8 @@ func (p *projecting) apply(ctx context.Context, batch []Recorded, through int64)
 			done = before.Position
 			return nil
 		}
-		if err := p.check(ctx, tx); err != nil {
-			return err
+		if before != (Checkpoint{Version: p.Version, Position: p.saved}) {
+			return elsewhere(before, p.saved)
 		}
 		done = through
 		for i, began := 0, time.Now(); i < len(batch); i++ {
@@ -236,15 +237,6 @@ func (p *projecting) note(ctx context.Context) error {
 	err := p.lease.Advance(ctx, Checkpoint{Version: p.Version, Position: p.saved}, Checkpoint{Version: p.Version, Position: p.done})
 	if err == nil {
 		p.saved = p.done
-	}
-	return err
-}
-
-// check compares the checkpoint with what it should be.
-func (p *projecting) check(ctx context.Context, tx *sql.Tx) error {
-	c, err := checkpointIn(ctx, tx, p.lease.name)
-	if err == nil && c != (Checkpoint{Version: p.Version, Position: p.saved}) {
-		err = fmt.Errorf("its checkpoint is at position %d and should be at %d: %w", c.Position, p.saved, ErrRewound)
 	}
 	return err
 }

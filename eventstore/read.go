@@ -8,6 +8,7 @@ import (
 	"iter"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -302,7 +303,7 @@ func (s *Store) Streams(ctx context.Context, prefix, after string) iter.Seq2[Str
 		for at, first := max(prefix, after), prefix != "" && prefix > after; ; first = false {
 			info, err := s.nextStream(ctx, at, first)
 			switch {
-			case errors.Is(err, sql.ErrNoRows), err == nil && !hasPrefix(info.Stream, prefix):
+			case errors.Is(err, sql.ErrNoRows), err == nil && !strings.HasPrefix(info.Stream, prefix):
 				return
 			case err != nil:
 				yield(StreamInfo{}, err)
@@ -314,8 +315,6 @@ func (s *Store) Streams(ctx context.Context, prefix, after string) iter.Seq2[Str
 		}
 	}
 }
-
-func hasPrefix(s, prefix string) bool { return len(s) >= len(prefix) && s[:len(prefix)] == prefix }
 
 // nextStream gives the next stream behind a name, or that very one too.
 func (s *Store) nextStream(ctx context.Context, at string, equal bool) (info StreamInfo, err error) {

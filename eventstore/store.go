@@ -1,6 +1,7 @@
 package eventstore
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"database/sql/driver"
@@ -75,20 +76,13 @@ func (c Config) withDefaults() (Config, error) {
 	if isPostgres(c.DB) {
 		poll = DefaultPollPostgres
 	}
-	orDefault(&c.Poll, poll)
-	orDefault(&c.BusyTimeout, DefaultBusyTimeout)
-	orDefault(&c.RetryFor, DefaultRetryFor)
+	c.Poll = cmp.Or(c.Poll, poll)
+	c.BusyTimeout = cmp.Or(c.BusyTimeout, DefaultBusyTimeout)
+	c.RetryFor = cmp.Or(c.RetryFor, DefaultRetryFor)
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	return c, errors.Join(mistakes...)
-}
-
-func orDefault[T comparable](field *T, value T) {
-	var zero T
-	if *field == zero {
-		*field = value
-	}
 }
 
 func isPostgres(db string) bool {

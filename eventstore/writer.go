@@ -1,6 +1,7 @@
 package eventstore
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -174,7 +175,7 @@ func (w *writer) commit(ctx context.Context, group []*appendRequest) {
 			answer(group, w.database.explain(err))
 			return
 		}
-		orDefault(&w.failing, time.Now())
+		w.failing = cmp.Or(w.failing, time.Now())
 		pause := pauses.NextBackOff()
 		if group = w.expire(group, time.Now().Add(pause), err); len(group) > 0 {
 			wait(ctx, pause)

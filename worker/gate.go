@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -92,8 +93,8 @@ func (g *Gate) withDefaults(queue string) (*Gate, error) {
 		return nil, nil //nolint:nilnil // no gate, and nothing wrong with that
 	}
 	gate := *g
-	setDefault(&gate.Group, queue)
-	setDefault(&gate.Wait, DefaultGateWait)
+	gate.Group = cmp.Or(gate.Group, queue)
+	gate.Wait = cmp.Or(gate.Wait, DefaultGateWait)
 	switch {
 	case gate.Store == nil:
 		return nil, errors.New("a gate needs a store")

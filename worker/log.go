@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -73,9 +74,9 @@ type LogConfig struct {
 }
 
 func (c LogConfig) withDefaults() (LogConfig, error) {
-	setDefault(&c.ConnectionName, "evdemo log reader")
-	setDefault(&c.ConnectTimeout, DefaultConnectTimeout)
-	setDefault(&c.Logger, slog.New(slog.DiscardHandler))
+	c.ConnectionName = cmp.Or(c.ConnectionName, "evdemo log reader")
+	c.ConnectTimeout = cmp.Or(c.ConnectTimeout, DefaultConnectTimeout)
+	c.Logger = cmp.Or(c.Logger, slog.New(slog.DiscardHandler))
 	if c.Subscribed == nil {
 		c.Subscribed = func(bool) {}
 	}

@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -105,18 +106,18 @@ type Config struct {
 }
 
 func (c Config) withDefaults() (Config, error) {
-	setDefault(&c.ConnectionName, "evdemo worker")
-	setDefault(&c.ConnectTimeout, DefaultConnectTimeout)
-	setDefault(&c.Concurrency, 1)
-	setDefault(&c.Prefetch, min(max(DefaultPrefetch, 2*c.Concurrency), maxPrefetch))
-	setDefault(&c.AckInterval, DefaultAckInterval)
-	setDefault(&c.DrainTimeout, DefaultDrainTimeout)
-	setDefault(&c.Name, c.ConnectionName)
-	setDefault(&c.MaxAttempts, topology.DefaultMaxAttempts)
+	c.ConnectionName = cmp.Or(c.ConnectionName, "evdemo worker")
+	c.ConnectTimeout = cmp.Or(c.ConnectTimeout, DefaultConnectTimeout)
+	c.Concurrency = cmp.Or(c.Concurrency, 1)
+	c.Prefetch = cmp.Or(c.Prefetch, min(max(DefaultPrefetch, 2*c.Concurrency), maxPrefetch))
+	c.AckInterval = cmp.Or(c.AckInterval, DefaultAckInterval)
+	c.DrainTimeout = cmp.Or(c.DrainTimeout, DefaultDrainTimeout)
+	c.Name = cmp.Or(c.Name, c.ConnectionName)
+	c.MaxAttempts = cmp.Or(c.MaxAttempts, topology.DefaultMaxAttempts)
 	if c.Retry == nil {
 		c.Retry = topology.DefaultRetry()
 	}
-	setDefault(&c.Logger, slog.New(slog.DiscardHandler))
+	c.Logger = cmp.Or(c.Logger, slog.New(slog.DiscardHandler))
 	var errs []error
 	if (c.Queue == "") == (c.Topic == "") {
 		errs = append(errs, errors.New("give either Queue or Topic"))
@@ -147,13 +148,6 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	errs = append(errs, c.session().Check())
 	return c, errors.Join(errs...)
-}
-
-func setDefault[T comparable](field *T, value T) {
-	var zero T
-	if *field == zero {
-		*field = value
-	}
 }
 
 func (c Config) session() session.Config {

@@ -50,10 +50,14 @@ func runChild(ctx context.Context, spec string) error {
 		return err
 	}
 	go func() {
-		for !r.Stats().Active {
-			time.Sleep(time.Millisecond) //nolint:forbidigo // between two looks
+		looks := time.NewTicker(time.Millisecond)
+		defer looks.Stop()
+		for range looks.C {
+			if r.Stats().Active {
+				fmt.Fprintln(os.Stdout, "active")
+				return
+			}
 		}
-		fmt.Fprintln(os.Stdout, "active")
 	}()
 	return r.Run(ctx)
 }

@@ -135,9 +135,6 @@ func (r *Relay) leadOn(ctx context.Context, lease *eventstore.Lease) error {
 	pauses := &backoff.ExponentialBackOff{InitialInterval: firstPause, RandomizationFactor: 0.2, Multiplier: 2, MaxInterval: longestPause}
 	pauses.Reset()
 	for {
-		if err := r.unchanged(ctx, position); err != nil {
-			return err
-		}
 		p := newPass(r, lease, position, head)
 		err := p.run(ctx)
 		refused, again := errors.AsType[*refusal](err)
@@ -149,6 +146,9 @@ func (r *Relay) leadOn(ctx context.Context, lease *eventstore.Lease) error {
 			pauses.Reset()
 		}
 		if err := r.pause(ctx, refused.EventError, pauses.NextBackOff()); err != nil {
+			return err
+		}
+		if err := r.unchanged(ctx, position); err != nil {
 			return err
 		}
 	}

@@ -1,6 +1,7 @@
 package inbox
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -57,10 +58,10 @@ type Config struct {
 }
 
 func (c Config) withDefaults() (Config, error) {
-	setDefault(&c.Retention, DefaultRetention)
-	setDefault(&c.Lease, DefaultLease)
-	setDefault(&c.BusyTimeout, DefaultBusyTimeout)
-	setDefault(&c.Logger, slog.New(slog.DiscardHandler))
+	c.Retention = cmp.Or(c.Retention, DefaultRetention)
+	c.Lease = cmp.Or(c.Lease, DefaultLease)
+	c.BusyTimeout = cmp.Or(c.BusyTimeout, DefaultBusyTimeout)
+	c.Logger = cmp.Or(c.Logger, slog.New(slog.DiscardHandler))
 	var errs []error
 	if c.Path == "" {
 		errs = append(errs, errors.New("no path"))
@@ -75,13 +76,6 @@ func (c Config) withDefaults() (Config, error) {
 		errs = append(errs, fmt.Errorf("busy timeout %v is less than 1ms", c.BusyTimeout))
 	}
 	return c, errors.Join(errs...)
-}
-
-func setDefault[T comparable](field *T, value T) {
-	var zero T
-	if *field == zero {
-		*field = value
-	}
 }
 
 // Store is a worker.DedupStore on an SQLite file. It may be used from several goroutines. Make it with

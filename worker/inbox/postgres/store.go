@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -53,10 +54,10 @@ type Config struct {
 }
 
 func (c Config) withDefaults() (Config, error) {
-	setDefault(&c.Retention, DefaultRetention)
-	setDefault(&c.MaxConns, DefaultMaxConns)
-	setDefault(&c.Timeout, DefaultTimeout)
-	setDefault(&c.Logger, slog.New(slog.DiscardHandler))
+	c.Retention = cmp.Or(c.Retention, DefaultRetention)
+	c.MaxConns = cmp.Or(c.MaxConns, DefaultMaxConns)
+	c.Timeout = cmp.Or(c.Timeout, DefaultTimeout)
+	c.Logger = cmp.Or(c.Logger, slog.New(slog.DiscardHandler))
 	var errs []error
 	if c.URL == "" {
 		errs = append(errs, errors.New("no URL"))
@@ -71,13 +72,6 @@ func (c Config) withDefaults() (Config, error) {
 		errs = append(errs, fmt.Errorf("timeout %v is less than %v", c.Timeout, minTimeout))
 	}
 	return c, errors.Join(errs...)
-}
-
-func setDefault[T comparable](field *T, value T) {
-	var zero T
-	if *field == zero {
-		*field = value
-	}
 }
 
 // Store is a worker.DedupStore and a worker.GateStore in a PostgreSQL database. It may be used from several
