@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"sync"
 	"time"
 
 	"github.com/evdemo/evdemo/event"
@@ -170,7 +169,7 @@ const updateAttempts = 20
 func Update[S any](
 	ctx context.Context, s *Store, stream string, fold Fold[S], decide func(State[S]) ([]event.Event, error), options ...LoadOption,
 ) (Appended, error) {
-	leave, err := s.turns.enter(ctx, stream)
+	leave, err := s.turns.Enter(ctx, stream)
 	if err != nil {
 		return Appended{}, err
 	}
@@ -193,49 +192,6 @@ func Update[S any](
 		case <-ctx.Done():
 			return Appended{}, ctx.Err()
 		}
-	}
-}
-
-// turns lets callers in one after the other, by name.
-type turns struct {
-	mu      sync.Mutex
-	entries map[string]*turn
-}
-
-type turn struct {
-	token chan struct{} // holds one, whoever has it is in
-	users int
-}
-
-// enter waits for the name's turn.
-func (t *turns) enter(ctx context.Context, name string) (leave func(), err error) {
-	t.mu.Lock()
-	if t.entries == nil {
-		t.entries = map[string]*turn{}
-	}
-	e := t.entries[name]
-	if e == nil {
-		e = &turn{token: make(chan struct{}, 1)}
-		t.entries[name] = e
-	}
-	e.users++
-	t.mu.Unlock()
-	forget := func() {
-		t.mu.Lock()
-		defer t.mu.Unlock()
-		if e.users--; e.users == 0 {
-			delete(t.entries, name)
-		}
-	}
-	select {
-	case e.token <- struct{}{}:
-		return func() {
-			<-e.token
-			forget()
-		}, nil
-	case <-ctx.Done():
-		forget()
-		return nil, ctx.Err()
 	}
 }
 

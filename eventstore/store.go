@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/evdemo/evdemo/event"
+	"github.com/evdemo/evdemo/internal/turns"
 )
 
 // Defaults of [Config].
@@ -163,7 +164,7 @@ type Store struct {
 	database database
 	writer   *writer
 	signal   *signal
-	turns    turns
+	turns    turns.Turns
 
 	closeOnce sync.Once
 	closeErr  error

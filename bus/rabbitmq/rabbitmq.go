@@ -62,6 +62,12 @@ func (b *Bus) Publish(ctx context.Context, m publisher.Message) error {
 	return b.publisher.Publish(ctx, m)
 }
 
+// Send publishes without waiting for the outcome: see [publisher.Publisher.Send]. A relay (package eventstore/relay) can
+// publish to the bus by it.
+func (b *Bus) Send(ctx context.Context, m publisher.Message, done func(publisher.Result)) error {
+	return b.publisher.Send(ctx, m, done)
+}
+
 // Close waits for the outcome of what is being published, at most until ctx ends. Subscribers end with their
 // contexts.
 func (b *Bus) Close(ctx context.Context) error { return b.publisher.Close(ctx) }

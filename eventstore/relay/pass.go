@@ -182,9 +182,12 @@ func (p *pass) message(r *eventstore.Recorded) (publisher.Message, error) {
 	if err == nil && to == (publisher.Destination{}) {
 		err = errNowhere
 	}
-	return publisher.Message{Event: r.Event, To: to, Headers: map[string]any{
-		HeaderStream: r.Stream, HeaderVersion: r.Version, HeaderPosition: r.Position,
-	}}, err
+	return publisher.Message{Event: r.Event, To: to, Headers: Headers(r)}, err
+}
+
+// Headers are those with which a relay publishes an event.
+func Headers(r *eventstore.Recorded) map[string]any {
+	return map[string]any{HeaderStream: r.Stream, HeaderVersion: r.Version, HeaderPosition: r.Position}
 }
 
 // answer takes the broker's answer to event n.
