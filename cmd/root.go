@@ -62,6 +62,7 @@ func newRootCommand(app *App) *cobra.Command {
 		newReplayCommand(app, nil),
 		newTraceCommand(app, nil),
 		newStoreCommand(app),
+		newShopCommand(app),
 		newDLQCommand(app),
 		newSchemaCommand(app),
 		newTopologyCommand(app),

@@ -69,6 +69,14 @@ func (o *storeOptions) addFlags(flags *pflag.FlagSet) {
 	flags.DurationVar(&o.retryFor, "retry-for", eventstore.DefaultRetryFor, "how long to try again while the database cannot be reached, or is locked")
 }
 
+// addShopFlags are the same for a shop, which has a place where it is when nothing is said.
+func (o *storeOptions) addShopFlags(flags *pflag.FlagSet) {
+	o.addFlags(flags)
+	db := flags.Lookup("db")
+	db.Usage, db.DefValue = "the shop's event store: an SQLite file, or postgres://user@host:5432/name", shopDB
+	o.db = shopDB
+}
+
 func (o *storeOptions) check() error {
 	if o.db == "" {
 		return errors.New("say which event store: --db orders.db, or --db postgres://user@host/name")

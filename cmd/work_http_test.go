@@ -20,14 +20,14 @@ import (
 	"github.com/evdemo/evdemo/topology"
 )
 
-// service answers a POST by what stands in its event's data.
-type service struct {
+// endpoint answers a POST by what stands in its event's data.
+type endpoint struct {
 	mu       sync.Mutex
 	verifier *standardwebhooks.Webhook
 	attempts map[string][]string
 }
 
-func (s *service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (s *endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, _ := io.ReadAll(r.Body)
 	e, err := event.DecodeHTTP(r.Header, body)
 	if err == nil {
@@ -58,7 +58,7 @@ func TestWorkHTTP(t *testing.T) {
 	require.NoError(t, os.WriteFile(secretFile, []byte(secret+"\n"), 0o600))
 	verifier, err := standardwebhooks.NewWebhook(secret)
 	require.NoError(t, err)
-	s := &service{verifier: verifier, attempts: map[string][]string{}}
+	s := &endpoint{verifier: verifier, attempts: map[string][]string{}}
 	server := httptest.NewServer(s)
 	defer server.Close()
 

@@ -28,8 +28,8 @@ type Faults struct {
 // errFault is why an attempt fails that is to fail.
 var errFault = errors.New("this attempt was to fail")
 
-// around breaks the handling of a part.
-func (f Faults) around(name string) worker.Middleware {
+// Around breaks the handling of a part.
+func (f Faults) Around(name string) worker.Middleware {
 	slow, fail := f.Slow[name], f.Fail[name]
 	random := rand.New(rand.NewPCG(f.Seed, hash(name))) //nolint:gosec // faults, not secrets
 	var mu sync.Mutex
@@ -63,8 +63,8 @@ func (f Faults) around(name string) worker.Middleware {
 	}
 }
 
-// refuses tells whether a service refuses an order: the same each time, whoever asks.
-func (f Faults) refuses(service, orderID string) bool {
+// Refuses tells whether a service refuses an order: the same each time, whoever asks.
+func (f Faults) Refuses(service, orderID string) bool {
 	fraction := f.Refuse[service]
 	return fraction > 0 && rand.New(rand.NewPCG(f.Seed, hash(service+"\x00"+orderID))).Float64() < fraction //nolint:gosec // faults, not secrets
 }

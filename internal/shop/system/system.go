@@ -32,10 +32,9 @@ type Config struct {
 	Flow service.Flow
 	// Names are the services and sinks to run. Default: all.
 	Names []string
-	// Sinks are those that there are. They stay the caller's, who closes them once Run has returned.
+	// Sinks are those that run here. They stay the caller's, who closes them once Run has returned. The queues of all sinks
+	// are declared, whoever runs them, so that they miss nothing.
 	Sinks []sink.Sink
-	// Others are the names of sinks that other processes run, and Topics says what they want: see [Run].
-	Others []Other
 	// Down are services and sinks that do not run although they are named; their events wait.
 	Down []string
 	// Faults are made on purpose.
@@ -57,12 +56,6 @@ type Broker struct {
 	URLs           []string
 	TLS            *tls.Config
 	ConnectTimeout time.Duration
-}
-
-// Other is a sink that another process runs, or will: its queue is declared, so that it misses nothing.
-type Other struct {
-	Name   string
-	Topics []string
 }
 
 var (
@@ -149,26 +142,37 @@ func (c *Config) parts() ([]part, error) {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
-	services, err := service.All(service.Config{Store: c.Store, Flow: c.Flow, Refuse: c.Faults.refuses, StepTimeout: c.StepTimeout})
+	services, err := service.All(service.Config{Store: c.Store, Flow: c.Flow, Refuse: c.Faults.Refuses, StepTimeout: c.StepTimeout})
 	if err != nil {
 		return nil, err
 	}
-	parts := make([]part, 0, len(services)+len(c.Sinks)+len(c.Others))
+	parts := make([]part, 0, len(services)+len(SinkNames()))
 	for _, s := range services {
-		parts = append(parts, c.part(s.Name, service.Topics(s.Name), s.Handle, s.Run))
+		parts = append(parts, newPart(s.Name, service.Topics(s.Name), only(s.Types, c.Faults.Around(s.Name)(s.Handle)), s.Run))
 	}
-	for _, s := range c.Sinks {
-		parts = append(parts, c.part(s.Name(), s.Topics(), s.Handle, nil))
-	}
-	for _, o := range c.Others {
-		parts = append(parts, part{name: o.Name, topics: o.Topics})
+	for _, name := range SinkNames() {
+		here := slices.IndexFunc(c.Sinks, func(s sink.Sink) bool { return s.Name() == name })
+		if here < 0 {
+			parts = append(parts, part{name: name, topics: sinkTopics(name)})
+		} else {
+			parts = append(parts, newPart(name, sinkTopics(name), c.Faults.Around(name)(c.Sinks[here].Handle), nil))
+		}
 	}
 	return parts, nil
 }
 
-// part counts what a handler does, and breaks it where that is asked for.
-func (c *Config) part(name string, topics []string, handle worker.Handler, run func(context.Context) error) part {
-	handle = c.Faults.around(name)(handle)
+// only skips what a service does not react to.
+func only(types []string, handle worker.Handler) worker.Handler {
+	return func(ctx context.Context, d *worker.Delivery) error {
+		if !slices.Contains(types, d.Event.Type) {
+			return worker.ErrSkip
+		}
+		return handle(ctx, d)
+	}
+}
+
+// newPart makes a part that counts what it does.
+func newPart(name string, topics []string, handle worker.Handler, run func(context.Context) error) part {
 	count := &counts{}
 	counted := func(ctx context.Context, d *worker.Delivery) error {
 		err := handle(ctx, d)

@@ -1,0 +1,208 @@
+package cmd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/spf13/cobra"
+
+	"github.com/evdemo/evdemo/eventstore"
+	"github.com/evdemo/evdemo/internal/shop/service"
+	"github.com/evdemo/evdemo/internal/shop/system"
+	"github.com/evdemo/evdemo/worker"
+)
+
+const shopRunLong = `Run services and sinks of the shop until SIGINT or SIGTERM: all of them, or those that are named. Several
+terminals may run some each, and more than one the same: then they compete.
+
+Services: order, fraud, payment, inventory, shipping, loyalty, email, sms, push, and with --saga orchestration
+the coordinator. Sinks: lake, analytics, cache, search, webhooks, crm; one process runs each of those.
+
+With --saga choreography each service reacts to the one before it, and what failed is compensated by events.
+With --saga orchestration a coordinator asks for one step after the other. The business is the same, and a
+shop keeps the way that it was begun with.
+
+On RabbitMQ each part has a queue, shop.NAME, which waits while the part is away. With --bus memory no broker is
+needed: the parts follow the event store, from its beginning, and know what they have done.
+
+--slow, --fail and --refuse break parts, and --down leaves some out. A failed attempt is tried again, after
+0.2 s and then every 2 s, 20 times; then the event is in the dead-letter queue: "evdemo dlq redrive shop.NAME".
+
+Broker: the topics and queues of all parts are declared; events are published and consumed. Database: read and
+written; it is made where there is none.
+
+Exit codes: 0 after SIGINT or SIGTERM; 2 wrong usage; 4 no broker or no database; 1 anything else.`
+
+const shopRunExample = `  evdemo shop run
+  evdemo shop run payment shipping --saga orchestration
+  evdemo shop run --bus memory --slow payment=2s --fail inventory=0.2 --refuse shipping=0.05 --down email`
+
+type shopRunOptions struct {
+	storeOptions
+
+	names        []string
+	flow         string
+	bus          string
+	slow         map[string]string
+	fail         map[string]string
+	refuse       map[string]string
+	down         []string
+	seed         uint64
+	concurrency  int
+	stepTimeout  time.Duration
+	drainTimeout time.Duration
+	sinks        string
+	output       *output
+
+	faults system.Faults // from slow, fail, refuse and seed
+}
+
+// newShopRunCommand builds "shop run". Tests pass run to look at what was parsed.
+func newShopRunCommand(app *App, run func(context.Context, *App, *shopRunOptions) error) *cobra.Command {
+	if run == nil {
+		run = runShopRun
+	}
+	opts := &shopRunOptions{}
+	cmd := &cobra.Command{
+		Use:     "run [PART ...]",
+		Short:   "Run services and sinks, all of them or those that are named",
+		Long:    shopRunLong,
+		Example: shopRunExample,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			opts.names = args
+			if err := opts.check(); err != nil {
+				return usageError(err)
+			}
+			return run(cmd.Context(), app, opts)
+		},
+	}
+	flags := cmd.Flags()
+	opts.addShopFlags(flags)
+	flags.StringVar(&opts.flow, "saga", string(service.Choreography), "who decides what comes next: choreography or orchestration")
+	flags.StringVar(&opts.bus, "bus", "rabbitmq", "what carries the events: rabbitmq, or memory")
+	flags.StringToStringVar(&opts.slow, "slow", nil, "how much longer a part takes for each event: payment=2s")
+	flags.StringToStringVar(&opts.fail, "fail", nil, "which part of the attempts fail, and are tried again: payment=0.2")
+	flags.StringToStringVar(&opts.refuse, "refuse", nil, "which part of the orders a service refuses for good: payment=0.05")
+	flags.StringSliceVar(&opts.down, "down", nil, "parts that do not run; their events wait")
+	flags.Uint64Var(&opts.seed, "seed", 1, "seed of --fail and --refuse")
+	flags.IntVar(&opts.concurrency, "concurrency", system.DefaultConcurrency, "how many events each part has in hand at a time")
+	flags.DurationVar(&opts.stepTimeout, "step-timeout", time.Minute, "how long the coordinator waits for fraud, payment and inventory")
+	flags.DurationVar(&opts.drainTimeout, "drain-timeout", worker.DefaultDrainTimeout, "after an interrupt, how long to wait for events in hand")
+	flags.StringVar(&opts.sinks, "sinks", shopSinks, "folder of the sinks")
+	opts.output = outputFlag(flags, "table", "json")
+	return cmd
+}
+
+func (o *shopRunOptions) check() error {
+	err := o.storeOptions.check()
+	flow := service.Flow(o.flow)
+	switch {
+	case flow != service.Choreography && flow != service.Orchestration:
+		err = errors.Join(err, fmt.Errorf("--saga %q: want %s or %s", o.flow, service.Choreography, service.Orchestration))
+	case o.bus != "rabbitmq" && o.bus != "memory":
+		err = errors.Join(err, fmt.Errorf("--bus %q: want rabbitmq or memory", o.bus))
+	case o.concurrency < 1 || o.concurrency > 1000:
+		err = errors.Join(err, fmt.Errorf("--concurrency %d: want 1 to 1000", o.concurrency))
+	case o.stepTimeout <= 0:
+		err = errors.Join(err, fmt.Errorf("--step-timeout %v: want more than 0", o.stepTimeout))
+	case o.drainTimeout < 0:
+		err = errors.Join(err, fmt.Errorf("--drain-timeout %v: want 0 or more", o.drainTimeout))
+	}
+	o.faults = system.Faults{Seed: o.seed}
+	var faults [3]error
+	o.faults.Slow, faults[0] = perPart("--slow", o.slow, "a duration, as in payment=2s", func(s string) (time.Duration, bool) {
+		d, err := time.ParseDuration(s)
+		return d, err == nil && d >= 0
+	})
+	o.faults.Fail, faults[1] = perPart("--fail", o.fail, "a fraction from 0 to 1, as in payment=0.2", fraction)
+	o.faults.Refuse, faults[2] = perPart("--refuse", o.refuse, "a fraction from 0 to 1, as in payment=0.2", fraction)
+	return errors.Join(err, errors.Join(faults[:]...))
+}
+
+func fraction(s string) (float64, bool) {
+	f, err := strconv.ParseFloat(s, 64)
+	return f, err == nil && f >= 0 && f <= 1
+}
+
+// perPart reads PART=VALUE. Whether there is such a part is known later.
+func perPart[V any](flag string, texts map[string]string, want string, parse func(string) (V, bool)) (map[string]V, error) {
+	values := make(map[string]V, len(texts))
+	for _, name := range slices.Sorted(maps.Keys(texts)) {
+		v, ok := parse(strings.TrimSpace(texts[name]))
+		if !ok {
+			return nil, fmt.Errorf("%s %s=%.20q: want %s", flag, name, texts[name], want)
+		}
+		values[name] = v
+	}
+	return values, nil
+}
+
+// closeSinks is how long the sinks may take to finish their files. What is not finished then, is the next time.
+const closeSinks = 30 * time.Second
+
+// sinkNames are the sinks to run here.
+func (o *shopRunOptions) sinkNames() []string {
+	return slices.DeleteFunc(system.SinkNames(), func(name string) bool {
+		return slices.Contains(o.down, name) || len(o.names) > 0 && !slices.Contains(o.names, name)
+	})
+}
+
+func runShopRun(ctx context.Context, app *App, opts *shopRunOptions) (err error) {
+	store, err := opts.create(ctx, app)
+	if err != nil {
+		return interrupted(ctx, "the event store was open", err)
+	}
+	defer closing(store, &err)
+	sinks, err := system.OpenSinks(ctx, system.SinkConfig{Dir: opts.sinks, Names: opts.sinkNames(), Logger: app.Logger()})
+	if err != nil {
+		return interrupted(ctx, "the sinks were open", err)
+	}
+	defer func() {
+		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeSinks)
+		defer cancel()
+		err = errors.Join(err, system.CloseSinks(closing, sinks))
+	}()
+	config := system.Config{
+		Sinks: sinks, Store: store, Flow: service.Flow(opts.flow), Names: opts.names, Down: opts.down, Faults: opts.faults,
+		Concurrency: opts.concurrency, StepTimeout: opts.stepTimeout, DrainTimeout: opts.drainTimeout, Logger: app.Logger(),
+		Ready: func() {
+			app.Logger().Info("the shop is open", slog.String("db", eventstore.Location(opts.db)), slog.String("saga", opts.flow), slog.String("bus", opts.bus))
+		},
+	}
+	if opts.bus == "rabbitmq" {
+		broker, err := app.broker()
+		if err != nil {
+			return err
+		}
+		config.Broker = &system.Broker{URLs: broker.URLs, TLS: broker.TLS, ConnectTimeout: app.global.connectTimeout}
+	}
+	counts, err := system.Run(ctx, config)
+	if errors.Is(err, system.ErrName) || errors.Is(err, system.ErrFlow) {
+		return usageError(err)
+	}
+	if err == nil || len(counts) > 0 {
+		err = errors.Join(opts.report(app, counts), explainStore(err))
+	}
+	return err
+}
+
+// report tells what each part has done.
+func (o *shopRunOptions) report(app *App, counts []system.Count) error {
+	if o.output.json() {
+		return writeJSON(app.Out, counts)
+	}
+	t := newTable(app.Out, "part", "handled", "known before", "failed attempts")
+	for _, c := range counts {
+		t.AppendRow(table.Row{c.Name, thousands(c.Handled), thousands(c.Again), thousands(c.Failed)})
+	}
+	t.Render()
+	return nil
+}
