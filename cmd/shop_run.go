@@ -51,6 +51,7 @@ type shopRunOptions struct {
 	names        []string
 	flow         string
 	bus          string
+	prefix       string
 	slow         map[string]string
 	fail         map[string]string
 	refuse       map[string]string
@@ -88,6 +89,7 @@ func newShopRunCommand(app *App, run func(context.Context, *App, *shopRunOptions
 	opts.addShopFlags(flags)
 	flags.StringVar(&opts.flow, "saga", string(service.Choreography), "who decides what comes next: choreography or orchestration")
 	flags.StringVar(&opts.bus, "bus", "rabbitmq", "what carries the events: rabbitmq, or memory")
+	flags.StringVar(&opts.prefix, "prefix", "", "what the names of topics and queues begin with, for several shops on one broker")
 	flags.StringToStringVar(&opts.slow, "slow", nil, "how much longer a part takes for each event: payment=2s")
 	flags.StringToStringVar(&opts.fail, "fail", nil, "which part of the attempts fail, and are tried again: payment=0.2")
 	flags.StringToStringVar(&opts.refuse, "refuse", nil, "which part of the orders a service refuses for good: payment=0.05")
@@ -171,7 +173,7 @@ func runShopRun(ctx context.Context, app *App, opts *shopRunOptions) (err error)
 		err = errors.Join(err, system.CloseSinks(closing, sinks))
 	}()
 	config := system.Config{
-		Sinks: sinks, Store: store, Flow: service.Flow(opts.flow), Names: opts.names, Down: opts.down, Faults: opts.faults,
+		Sinks: sinks, Store: store, Prefix: opts.prefix, Flow: service.Flow(opts.flow), Names: opts.names, Down: opts.down, Faults: opts.faults,
 		Concurrency: opts.concurrency, StepTimeout: opts.stepTimeout, DrainTimeout: opts.drainTimeout, Logger: app.Logger(),
 		Ready: func() {
 			app.Logger().Info("the shop is open", slog.String("db", eventstore.Location(opts.db)), slog.String("saga", opts.flow), slog.String("bus", opts.bus))

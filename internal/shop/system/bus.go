@@ -19,7 +19,7 @@ import (
 // onRabbitMQ has the parts work on their queues, and publishes the log. All queues are declared before anything is
 // published, those of parts that run elsewhere too: an event is in the queue of everybody who is to have it.
 func (c *Config) onRabbitMQ(ctx context.Context, all, parts []part) (err error) {
-	topology := spec(all)
+	topology := spec(all).WithPrefix(c.Prefix)
 	b, err := rabbitmq.Open(ctx, rabbitmq.Config{
 		URLs: c.Broker.URLs, TLS: c.Broker.TLS, ConnectTimeout: c.Broker.ConnectTimeout,
 		Name: "evdemo shop", Topology: &topology, Logger: c.Logger,
@@ -32,7 +32,7 @@ func (c *Config) onRabbitMQ(ctx context.Context, all, parts []part) (err error) 
 		cancel() // the relay has waited for its confirms
 		_ = b.Close(ended)
 	}()
-	r, err := relay.New(relay.Config{Store: c.Store, Publisher: b, Name: "shop", To: to, Logger: c.Logger})
+	r, err := relay.New(relay.Config{Store: c.Store, Publisher: b, Name: "shop", To: c.to, Logger: c.Logger})
 	if err != nil {
 		return err
 	}
@@ -43,17 +43,17 @@ func (c *Config) onRabbitMQ(ctx context.Context, all, parts []part) (err error) 
 }
 
 // to says where the log's events go.
-func to(r eventstore.Recorded) (publisher.Destination, error) {
+func (c *Config) to(r eventstore.Recorded) (publisher.Destination, error) {
 	topic, ok := shop.Topic(r.Type)
 	if !ok {
 		return publisher.Destination{}, relay.ErrSkip
 	}
-	return publisher.ToTopic(topic), nil
+	return publisher.ToTopic(c.Prefix + topic), nil
 }
 
 // inMemory has the parts work in this process, on what the log has.
 func (c *Config) inMemory(ctx context.Context, parts []part) error {
-	topology := spec(parts) // of those only: a queue that nobody works on would fill up
+	topology := spec(parts).WithPrefix(c.Prefix) // of those only: a queue that nobody works on would fill up
 	b := bus.NewMemory(bus.Config{Topology: &topology, Logger: c.Logger})
 	defer b.Close()
 	group, ctx := errgroup.WithContext(ctx)
@@ -78,7 +78,7 @@ func (c *Config) work(ctx context.Context, group *errgroup.Group, b bus.Worker, 
 		group.Go(func() error {
 			options := bus.Options{Concurrency: c.Concurrency, DrainTimeout: c.DrainTimeout, Ready: sync.OnceFunc(waiting.Done)}
 			defer options.Ready() // where it never comes to be
-			if err := b.Work(ctx, Queue(p.name), options, p.handle); err != nil {
+			if err := b.Work(ctx, c.Prefix+Queue(p.name), options, p.handle); err != nil {
 				return fmt.Errorf("%s: %w", p.name, err)
 			}
 			return nil
@@ -100,7 +100,7 @@ func (c *Config) follow(ctx context.Context, b *bus.Memory) error {
 		if err != nil {
 			return err
 		}
-		destination, err := to(r)
+		destination, err := c.to(r)
 		if errors.Is(err, relay.ErrSkip) {
 			continue
 		}

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -23,6 +25,13 @@ type Faults struct {
 	Refuse map[string]float64
 	// Seed makes the same choices the next time.
 	Seed uint64
+}
+
+// names are all parts that are broken.
+func (f Faults) names() []string {
+	names := slices.Concat(slices.Collect(maps.Keys(f.Slow)), slices.Collect(maps.Keys(f.Fail)), slices.Collect(maps.Keys(f.Refuse)))
+	slices.Sort(names)
+	return slices.Compact(names)
 }
 
 // errFault is why an attempt fails that is to fail.

@@ -41,6 +41,8 @@ type Config struct {
 	Faults Faults
 	// Broker is the RabbitMQ to run on. Nil means in memory: see [Run].
 	Broker *Broker
+	// Prefix is what the names of topics and queues begin with, so that several shops can be on one RabbitMQ. Default: none.
+	Prefix string
 	// Concurrency is how many events each part has in hand at a time. Default 32.
 	Concurrency int
 	// StepTimeout is that of service.Config, DrainTimeout that of worker.Config.
@@ -199,7 +201,7 @@ func (c *Config) choose(all []part) ([]part, error) {
 			here = append(here, p.name)
 		}
 	}
-	for _, name := range slices.Concat(c.Names, c.Down) {
+	for _, name := range slices.Concat(c.Names, c.Down, c.Faults.names()) {
 		if !slices.Contains(names, name) {
 			return nil, fmt.Errorf("%q: %w: want some of %s", name, ErrName, strings.Join(here, ", "))
 		}
