@@ -27,6 +27,7 @@ func newShopCommand(app *App) *cobra.Command {
 		newShopRunCommand(app, nil),
 		newShopPlaceCommand(app, nil),
 		newShopCheckCommand(app, nil),
+		newShopSearchCommand(app, nil),
 	)
 	return cmd
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/evdemo/evdemo/eventstore"
 	"github.com/evdemo/evdemo/internal/shop/service"
+	"github.com/evdemo/evdemo/internal/shop/sink"
 	"github.com/evdemo/evdemo/internal/shop/system"
 	"github.com/evdemo/evdemo/worker"
 )
@@ -24,7 +25,7 @@ const shopRunLong = `Run services and sinks of the shop until SIGINT or SIGTERM:
 terminals may run some each, and more than one the same: then they compete.
 
 Services: order, fraud, payment, inventory, shipping, loyalty, email, sms, push, and with --saga orchestration
-the coordinator. Sinks: lake, analytics, cache, search, webhooks, crm; one process runs each of those.
+the coordinator. Sinks: lake, analytics, search, crm, and with --webhook webhooks; one process runs each.
 
 With --saga choreography each service reacts to the one before it, and what failed is compensated by events.
 With --saga orchestration a coordinator asks for one step after the other. The business is the same, and a
@@ -61,9 +62,15 @@ type shopRunOptions struct {
 	stepTimeout  time.Duration
 	drainTimeout time.Duration
 	sinks        string
+	analyticsDB  string
+	crm          string
+	webhooks     []string
+	webhookTypes []string
+	secret       string
 	output       *output
 
-	faults system.Faults // from slow, fail, refuse and seed
+	faults    system.Faults   // from slow, fail, refuse and seed
+	receivers []sink.Receiver // from webhooks, webhookTypes and secret
 }
 
 // newShopRunCommand builds "shop run". Tests pass run to look at what was parsed.
@@ -99,6 +106,11 @@ func newShopRunCommand(app *App, run func(context.Context, *App, *shopRunOptions
 	flags.DurationVar(&opts.stepTimeout, "step-timeout", time.Minute, "how long the coordinator waits for fraud, payment and inventory")
 	flags.DurationVar(&opts.drainTimeout, "drain-timeout", worker.DefaultDrainTimeout, "after an interrupt, how long to wait for events in hand")
 	flags.StringVar(&opts.sinks, "sinks", shopSinks, "folder of the sinks")
+	flags.StringVar(&opts.analyticsDB, "analytics-db", "", "postgres:// URL of the analytics database (default: a file in the folder of the sinks)")
+	flags.StringVar(&opts.crm, "crm", "", "URL of the CRM (default: a stand-in on loopback)")
+	flags.StringArrayVar(&opts.webhooks, "webhook", nil, "URL to which events are posted as signed webhooks; may be repeated")
+	flags.StringArrayVar(&opts.webhookTypes, "webhook-type", nil, "only events of this type are posted; may be repeated")
+	flags.StringVar(&opts.secret, "webhook-secret", "", "secret that signs the webhooks: whsec_ and base64 (better: EVDEMO_WEBHOOK_SECRET)")
 	opts.output = outputFlag(flags, "table", "json")
 	return cmd
 }
@@ -117,6 +129,19 @@ func (o *shopRunOptions) check() error {
 		err = errors.Join(err, fmt.Errorf("--step-timeout %v: want more than 0", o.stepTimeout))
 	case o.drainTimeout < 0:
 		err = errors.Join(err, fmt.Errorf("--drain-timeout %v: want 0 or more", o.drainTimeout))
+	}
+	if len(o.webhooks) > 0 && o.secret == "" {
+		err = errors.Join(err, errors.New("--webhook needs a secret to sign with: set EVDEMO_WEBHOOK_SECRET to whsec_ and 24 bytes or more of base64"))
+	}
+	o.receivers = nil
+	for _, url := range o.webhooks {
+		o.receivers = append(o.receivers, sink.Receiver{URL: url, Secret: o.secret, Types: o.webhookTypes})
+	}
+	if o.sinks == "" {
+		err = errors.Join(err, errors.New("--sinks: want a folder"))
+	}
+	if o.analyticsDB != "" {
+		err = errors.Join(err, checkDatabase("--analytics-db", o.analyticsDB))
 	}
 	o.faults = system.Faults{Seed: o.seed}
 	var faults [3]error
@@ -150,11 +175,18 @@ func perPart[V any](flag string, texts map[string]string, want string, parse fun
 // closeSinks is how long the sinks may take to finish their files. What is not finished then, is the next time.
 const closeSinks = 30 * time.Second
 
-// sinkNames are the sinks to run here.
-func (o *shopRunOptions) sinkNames() []string {
-	return slices.DeleteFunc(system.SinkNames(), func(name string) bool {
+// sinkConfig says which sinks run here, and where they are.
+func (o *shopRunOptions) sinkConfig(app *App) system.SinkConfig {
+	names := system.SinkNames()
+	if len(o.receivers) > 0 {
+		names = append(names, system.Webhooks)
+	}
+	names = slices.DeleteFunc(names, func(name string) bool {
 		return slices.Contains(o.down, name) || len(o.names) > 0 && !slices.Contains(o.names, name)
 	})
+	return system.SinkConfig{
+		Places: system.Places{Dir: o.sinks}, Names: names, AnalyticsDB: o.analyticsDB, CRMURL: o.crm, Receivers: o.receivers, Logger: app.Logger(),
+	}
 }
 
 func runShopRun(ctx context.Context, app *App, opts *shopRunOptions) (err error) {
@@ -163,14 +195,14 @@ func runShopRun(ctx context.Context, app *App, opts *shopRunOptions) (err error)
 		return interrupted(ctx, "the event store was open", err)
 	}
 	defer closing(store, &err)
-	sinks, err := system.OpenSinks(ctx, system.SinkConfig{Dir: opts.sinks, Names: opts.sinkNames(), Logger: app.Logger()})
+	sinks, err := system.OpenSinks(ctx, opts.sinkConfig(app))
 	if err != nil {
 		return interrupted(ctx, "the sinks were open", err)
 	}
 	defer func() {
 		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeSinks)
 		defer cancel()
-		err = errors.Join(err, system.CloseSinks(closing, sinks))
+		err = errors.Join(err, sinks.Close(closing))
 	}()
 	config := system.Config{
 		Sinks: sinks, Store: store, Prefix: opts.prefix, Flow: service.Flow(opts.flow), Names: opts.names, Down: opts.down, Faults: opts.faults,

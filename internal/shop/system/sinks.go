@@ -5,9 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"github.com/evdemo/evdemo/internal/shop"
 	"github.com/evdemo/evdemo/internal/shop/sink"
@@ -17,74 +20,173 @@ import (
 const (
 	Lake      = "lake"
 	Analytics = "analytics"
+	Search    = "search"
+	CRM       = "crm"
+	Webhooks  = "webhooks"
 )
 
-// SinkNames are the names of all sinks.
-func SinkNames() []string { return []string{Lake, Analytics} }
+// SinkNames are the sinks of every shop. Webhooks is one more where somebody is to be told.
+func SinkNames() []string { return []string{Lake, Analytics, Search, CRM} }
 
 // sinkTopics are the topics whose events a sink wants, whether it is open here or not.
 func sinkTopics(name string) []string {
 	switch name {
+	case Search:
+		return []string{shop.Orders, shop.Shipping}
+	case CRM:
+		return []string{shop.Orders, shop.Payments, shop.Shipping, shop.Loyalty}
 	default:
 		return slices.DeleteFunc(shop.Topics(), func(topic string) bool { return topic == shop.Commands })
 	}
 }
 
-// SinkConfig says where sinks keep what they have. Dir is required.
+// Places says where sinks keep what they have, in a folder.
+type Places struct{ Dir string }
+
+// Lake and the others are where each sink is.
+func (p Places) Lake() string      { return filepath.Join(p.Dir, "lake") }
+func (p Places) Analytics() string { return filepath.Join(p.Dir, "analytics.db") }
+func (p Places) Search() string    { return filepath.Join(p.Dir, "search") }
+func (p Places) CRM() string       { return filepath.Join(p.Dir, "crm.db") }
+func (p Places) Webhooks() string  { return filepath.Join(p.Dir, "webhooks.db") }
+
+// SinkConfig says which sinks to open. Places is required.
 type SinkConfig struct {
-	// Dir is the folder in which they are. It is made where it does not exist.
-	Dir string
-	// Names are the sinks to open.
+	Places
+	// Names are the sinks to open: some of SinkNames, and Webhooks.
 	Names []string
+	// AnalyticsDB is a PostgreSQL database for the sums of analytics. Default: a file in the folder.
+	AnalyticsDB string
+	// CRMURL is where the CRM is. Default: a stand-in, on loopback, with its customers in the folder.
+	CRMURL string
+	// Receivers are those whom Webhooks tells.
+	Receivers []sink.Receiver
 	// Logger is told what does not go well in the background. Default: nothing is logged.
 	Logger *slog.Logger
 }
 
-// Places in the folder of the sinks.
-func (c *SinkConfig) lake() string      { return filepath.Join(c.Dir, "lake") }
-func (c *SinkConfig) analytics() string { return filepath.Join(c.Dir, "analytics.db") }
+// Sinks are open sinks.
+type Sinks struct {
+	All []sink.Sink
 
-// OpenSinks opens sinks. Each is to be closed.
-func OpenSinks(ctx context.Context, config SinkConfig) (sinks []sink.Sink, err error) {
+	run   []func(context.Context) error
+	after []func(context.Context) error // to be closed behind them
+}
+
+// OpenSinks opens sinks. They are to be closed.
+func OpenSinks(ctx context.Context, config SinkConfig) (*Sinks, error) {
+	sinks := &Sinks{}
 	if len(config.Names) == 0 {
-		return nil, nil
+		return sinks, nil
 	}
 	if err := os.MkdirAll(config.Dir, 0o750); err != nil {
 		return nil, fmt.Errorf("folder of the sinks: %w", err)
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, CloseSinks(ctx, sinks))
-			sinks = nil
-		}
-	}()
 	for _, name := range config.Names {
-		one, err := config.open(ctx, name)
+		one, err := config.open(ctx, sinks, name)
 		if err != nil {
-			return sinks, fmt.Errorf("%s: %w", name, err)
+			return nil, errors.Join(fmt.Errorf("%s: %w", name, err), sinks.Close(ctx))
 		}
-		sinks = append(sinks, one)
+		sinks.All = append(sinks.All, one)
 	}
 	return sinks, nil
 }
 
-func (c *SinkConfig) open(ctx context.Context, name string) (sink.Sink, error) {
+func (c *SinkConfig) open(ctx context.Context, sinks *Sinks, name string) (sink.Sink, error) {
 	switch name {
 	case Lake:
-		return sink.OpenLake(ctx, sink.LakeConfig{Dir: c.lake(), Logger: c.Logger})
+		return orNothing(sink.OpenLake(ctx, sink.LakeConfig{Dir: c.Lake(), Logger: c.Logger}))
 	case Analytics:
-		return sink.OpenAnalytics(ctx, sink.AnalyticsConfig{DB: c.analytics(), Logger: c.Logger})
+		db := c.AnalyticsDB
+		if db == "" {
+			db = c.Analytics()
+		}
+		return orNothing(sink.OpenAnalytics(ctx, sink.AnalyticsConfig{DB: db, Logger: c.Logger}))
+	case Search:
+		search, err := sink.OpenSearch(ctx, sink.SearchConfig{Dir: c.Search()})
+		if err != nil {
+			return nil, err
+		}
+		sinks.run = append(sinks.run, func(ctx context.Context) error {
+			if err := search.Serve(ctx); err != nil && c.Logger != nil { // the path may be too long for a socket
+				c.Logger.Warn("the search index can be searched when this process has ended, and not before", slog.Any("error", err))
+			}
+			return nil
+		})
+		return search, nil
+	case CRM:
+		url := c.CRMURL
+		if url == "" {
+			var err error
+			if url, err = c.standIn(ctx, sinks); err != nil {
+				return nil, err
+			}
+		}
+		return orNothing(sink.OpenCRM(ctx, sink.CRMConfig{URL: url}))
+	case Webhooks:
+		return orNothing(sink.OpenWebhooks(ctx, sink.WebhooksConfig{DB: c.Webhooks(), Receivers: c.Receivers, Logger: c.Logger}))
 	default:
 		return nil, ErrName
 	}
 }
 
-// CloseSinks closes all of them, and tells what went wrong. What takes longer than ctx is left to the next time.
-func CloseSinks(ctx context.Context, sinks []sink.Sink) (err error) {
-	for _, one := range sinks {
+// orNothing is what was opened, and nil where that failed.
+func orNothing[S sink.Sink](s S, err error) (sink.Sink, error) {
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// standIn serves the CRM's stand-in on loopback.
+func (c *SinkConfig) standIn(ctx context.Context, sinks *Sinks) (url string, err error) {
+	crm, err := sink.OpenCRMServer(ctx, c.Places.CRM())
+	if err != nil {
+		return "", err
+	}
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", errors.Join(err, crm.Close())
+	}
+	server := &http.Server{Handler: crm, ReadHeaderTimeout: 10 * time.Second}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = server.Serve(listener)
+	}()
+	sinks.after = append(sinks.after, func(ctx context.Context) error {
+		err := server.Shutdown(ctx)
+		if err != nil {
+			err = server.Close()
+		}
+		<-ended
+		return errors.Join(err, crm.Close())
+	})
+	return "http://" + listener.Addr().String(), nil
+}
+
+// Run does what sinks do besides, until ctx ends.
+func (s *Sinks) Run(ctx context.Context) error {
+	ended := make(chan error, len(s.run))
+	for _, run := range s.run {
+		go func() { ended <- run(ctx) }()
+	}
+	var err error
+	for range s.run {
+		err = errors.Join(err, <-ended)
+	}
+	return err
+}
+
+// Close closes all of them, and tells what went wrong. What takes longer than ctx is left to the next time.
+func (s *Sinks) Close(ctx context.Context) (err error) {
+	for _, one := range s.All {
 		if closed := one.Close(ctx); closed != nil {
 			err = errors.Join(err, fmt.Errorf("%s: %w", one.Name(), closed))
 		}
+	}
+	for _, closing := range s.after {
+		err = errors.Join(err, closing(ctx))
 	}
 	return err
 }

@@ -34,7 +34,7 @@ type Config struct {
 	Names []string
 	// Sinks are those that run here. They stay the caller's, who closes them once Run has returned. The queues of all sinks
 	// are declared, whoever runs them, so that they miss nothing.
-	Sinks []sink.Sink
+	Sinks *Sinks
 	// Down are services and sinks that do not run although they are named; their events wait.
 	Down []string
 	// Faults are made on purpose.
@@ -112,6 +112,7 @@ func Run(ctx context.Context, config Config) ([]Count, error) {
 			group.Go(func() error { return unlessEnded(ctx, p.run(ctx)) })
 		}
 	}
+	group.Go(func() error { return config.Sinks.Run(ctx) })
 	if config.Broker != nil {
 		group.Go(func() error { return config.onRabbitMQ(ctx, all, parts) })
 	} else {
@@ -144,6 +145,9 @@ func (c *Config) parts() ([]part, error) {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
+	if c.Sinks == nil {
+		c.Sinks = &Sinks{}
+	}
 	services, err := service.All(service.Config{Store: c.Store, Flow: c.Flow, Refuse: c.Faults.Refuses, StepTimeout: c.StepTimeout})
 	if err != nil {
 		return nil, err
@@ -152,12 +156,19 @@ func (c *Config) parts() ([]part, error) {
 	for _, s := range services {
 		parts = append(parts, newPart(s.Name, service.Topics(s.Name), only(s.Types, c.Faults.Around(s.Name)(s.Handle)), s.Run))
 	}
-	for _, name := range SinkNames() {
-		here := slices.IndexFunc(c.Sinks, func(s sink.Sink) bool { return s.Name() == name })
-		if here < 0 {
-			parts = append(parts, part{name: name, topics: sinkTopics(name)})
+	here := map[string]sink.Sink{}
+	for _, one := range c.Sinks.All {
+		here[one.Name()] = one
+	}
+	names := SinkNames()
+	if here[Webhooks] != nil {
+		names = append(names, Webhooks)
+	}
+	for _, name := range names {
+		if one := here[name]; one != nil {
+			parts = append(parts, newPart(name, sinkTopics(name), c.Faults.Around(name)(one.Handle), nil))
 		} else {
-			parts = append(parts, newPart(name, sinkTopics(name), c.Faults.Around(name)(c.Sinks[here].Handle), nil))
+			parts = append(parts, part{name: name, topics: sinkTopics(name)})
 		}
 	}
 	return parts, nil
