@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"slices"
 
@@ -11,6 +12,8 @@ import (
 
 	"github.com/evdemo/evdemo/eventstore"
 	"github.com/evdemo/evdemo/internal/shop/check"
+	"github.com/evdemo/evdemo/internal/shop/sink"
+	"github.com/evdemo/evdemo/internal/shop/system"
 )
 
 const shopCheckLong = `Prove a shop from outside: read its event store from the first event to the last, and what its sinks have, and
@@ -18,7 +21,7 @@ find every order that has not come to its right end.
 
 What must hold: every order ends, once; nothing is shipped that was not charged; no charge without reserved
 stock or a refund; stock moves as orders do; customers are told once; and every sink has each event of the log
-once. Check when nothing is under way: what is, is a finding.
+once. Check when nothing is under way and "shop run" has ended: what is under way is a finding.
 
 Broker: not used. Database and sinks: read.
 
@@ -97,8 +100,20 @@ func runShopCheck(ctx context.Context, app *App, opts *shopCheckOptions) (err er
 	return err
 }
 
-func checkShop(ctx context.Context, store *eventstore.Store, _ string, found func(check.Finding)) (check.Report, error) {
-	return check.Log(ctx, store, found)
+// checkShop checks the log, and the sinks where there are any.
+func checkShop(ctx context.Context, store *eventstore.Store, sinks string, found func(check.Finding)) (check.Report, error) {
+	report, err := check.Log(ctx, store, found)
+	if err != nil || sinks == "" {
+		return report, err
+	}
+	err = check.Sinks(ctx, store, system.Places{Dir: sinks}, &report, found)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		err = usageErrorf("there are no sinks in %s: say where with --sinks, or check the log alone with --sinks \"\"", sinks)
+	case errors.Is(err, sink.ErrInUse):
+		err = fmt.Errorf("%w: the sinks are compared when they have ended; --sinks \"\" checks the log alone", err)
+	}
+	return report, err
 }
 
 func showCheck(app *App, r check.Report, findings []check.Finding) {

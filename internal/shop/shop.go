@@ -55,10 +55,10 @@ const (
 // Order is an order as a customer placed it: the data of order.created, and part of the data of what follows from it, so
 // that no service has to ask another. Amounts are in cents.
 type Order struct {
-	OrderID string `json:"order_id"`
-	UserID  string `json:"user_id"`
-	Items   []Item `json:"items"`
-	Amount  int    `json:"amount"`
+	OrderID  string `json:"order_id"`
+	UserID   string `json:"user_id"`
+	Items    []Item `json:"items"`
+	Amount   int    `json:"amount"`
 	Currency string `json:"currency"`
 }
 

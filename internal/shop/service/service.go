@@ -172,6 +172,15 @@ func state(kind string) eventstore.Fold[string] {
 	return eventstore.Fold[string]{Name: kind, Version: 1, Apply: func(_ string, r eventstore.Recorded) (string, error) { return r.Type, nil }}
 }
 
+// Names are the names of the services of a flow.
+func Names(flow Flow) []string {
+	names := []string{Order, Fraud, Payment, Inventory, Shipping, Loyalty, Email, SMS, Push}
+	if flow == Orchestration {
+		names = append(names, Coordinator)
+	}
+	return names
+}
+
 // Topics are those that a service wants in one of the flows: the same in both, so that its queue is.
 func Topics(name string) []string { return wanted()[name] }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/evdemo/evdemo/internal/shop"
 	"github.com/evdemo/evdemo/internal/shop/check"
 	"github.com/evdemo/evdemo/internal/shop/service"
+	"github.com/evdemo/evdemo/topology"
 )
 
 func openStore(t *testing.T) *eventstore.Store {
@@ -146,12 +147,10 @@ func TestEveryOrderEndsOnRabbitMQ(t *testing.T) {
 
 func deleteAll(t *testing.T, url string, config *Config) {
 	t.Helper()
-	parts, err := config.parts()
-	require.NoError(t, err)
 	s, err := session.Dial(context.Background(), session.Config{URLs: []string{url}})
 	require.NoError(t, err)
 	defer s.Close()
-	require.NoError(t, spec(parts).WithPrefix(config.Prefix).Resources().Delete(context.Background(), s))
+	require.NoError(t, Resources(config.Flow, config.Prefix).Delete(context.Background(), s, topology.EvenShared()))
 }
 
 func TestTopicsOfAServiceAreThoseOfBothFlows(t *testing.T) {
@@ -160,9 +159,12 @@ func TestTopicsOfAServiceAreThoseOfBothFlows(t *testing.T) {
 	for _, flow := range flows() {
 		services, err := service.All(service.Config{Store: openStore(t), Flow: flow})
 		require.NoError(t, err)
-		for _, s := range services {
+		names := make([]string, len(services))
+		for i, s := range services {
+			names[i] = s.Name
 			want[s.Name] = append(want[s.Name], s.Topics...)
 		}
+		require.Equal(t, service.Names(flow), names)
 	}
 	for name, topics := range want {
 		slices.Sort(topics)

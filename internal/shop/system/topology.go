@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/evdemo/evdemo/internal/shop"
+	"github.com/evdemo/evdemo/internal/shop/service"
 	"github.com/evdemo/evdemo/topology"
 )
 
@@ -15,6 +16,18 @@ func retry() []time.Duration { return []time.Duration{200 * time.Millisecond, 2 
 
 // Queue is the queue of a service or a sink.
 func Queue(name string) string { return "shop." + name }
+
+// Resources are all that a shop has on RabbitMQ, but for the queue of webhooks.
+func Resources(flow service.Flow, prefix string) topology.Resources {
+	var parts []part
+	for _, name := range service.Names(flow) {
+		parts = append(parts, part{name: name, topics: service.Topics(name)})
+	}
+	for _, name := range SinkNames() {
+		parts = append(parts, part{name: name, topics: sinkTopics(name)})
+	}
+	return spec(parts).WithPrefix(prefix).Resources()
+}
 
 // spec is the topology in which every part has a queue, fed by the topics whose events it wants. It is the same for both flows,
 // so that a queue is never left behind bound and without anybody who works on it.
