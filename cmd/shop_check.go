@@ -13,7 +13,6 @@ import (
 	"github.com/evdemo/evdemo/eventstore"
 	"github.com/evdemo/evdemo/internal/shop/check"
 	"github.com/evdemo/evdemo/internal/shop/sink"
-	"github.com/evdemo/evdemo/internal/shop/system"
 )
 
 const shopCheckLong = `Prove a shop from outside: read its event store from the first event to the last, and what its sinks have, and
@@ -106,7 +105,7 @@ func checkShop(ctx context.Context, store *eventstore.Store, sinks string, found
 	if err != nil || sinks == "" {
 		return report, err
 	}
-	err = check.Sinks(ctx, store, system.Places{Dir: sinks}, &report, found)
+	err = check.Sinks(ctx, store, sink.Places{Dir: sinks}, &report, found)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		err = usageErrorf("there are no sinks in %s: say where with --sinks, or check the log alone with --sinks \"\"", sinks)

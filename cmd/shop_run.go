@@ -179,13 +179,13 @@ const closeSinks = 30 * time.Second
 func (o *shopRunOptions) sinkConfig(app *App) system.SinkConfig {
 	names := system.SinkNames()
 	if len(o.receivers) > 0 {
-		names = append(names, system.Webhooks)
+		names = append(names, sink.WebhooksName)
 	}
 	names = slices.DeleteFunc(names, func(name string) bool {
 		return slices.Contains(o.down, name) || len(o.names) > 0 && !slices.Contains(o.names, name)
 	})
 	return system.SinkConfig{
-		Places: system.Places{Dir: o.sinks}, Names: names, AnalyticsDB: o.analyticsDB, CRMURL: o.crm, Receivers: o.receivers, Logger: app.Logger(),
+		Places: sink.Places{Dir: o.sinks}, Names: names, AnalyticsDB: o.analyticsDB, CRMURL: o.crm, Receivers: o.receivers, Logger: app.Logger(),
 	}
 }
 

@@ -12,7 +12,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/evdemo/evdemo/internal/shop/sink"
-	"github.com/evdemo/evdemo/internal/shop/system"
 )
 
 const shopSearchLong = `Search the orders in the index that the sink "search" keeps, while it runs or afterwards.
@@ -64,7 +63,7 @@ func newShopSearchCommand(app *App, run func(context.Context, *App, *shopSearchO
 }
 
 func runShopSearch(ctx context.Context, app *App, opts *shopSearchOptions) error {
-	dir := system.Places{Dir: opts.sinks}.Search()
+	dir := sink.Places{Dir: opts.sinks}.Search()
 	found, err := sink.FindOrders(ctx, dir, opts.query, opts.limit)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):

@@ -26,7 +26,7 @@ func TestMain(m *testing.M) {
 }
 
 // soundShop is a shop in which every order has ended, with its sinks, and nothing open but the store.
-func soundShop(t *testing.T, flow service.Flow) (*eventstore.Store, system.Places) {
+func soundShop(t *testing.T, flow service.Flow) (*eventstore.Store, sink.Places) {
 	t.Helper()
 	ctx, stop := context.WithTimeout(t.Context(), time.Minute)
 	defer stop()
@@ -41,7 +41,7 @@ func soundShop(t *testing.T, flow service.Flow) (*eventstore.Store, system.Place
 		_, err = store.Append(ctx, write)
 		require.NoError(t, err)
 	}
-	places := system.Places{Dir: filepath.Join(dir, "sinks")}
+	places := sink.Places{Dir: filepath.Join(dir, "sinks")}
 	for !runFor(ctx, t, store, flow, places) {
 		require.NoError(t, ctx.Err())
 	}
@@ -49,7 +49,7 @@ func soundShop(t *testing.T, flow service.Flow) (*eventstore.Store, system.Place
 }
 
 // runFor runs the shop until every order has ended, and tells whether the sinks have all of it then.
-func runFor(ctx context.Context, t *testing.T, store *eventstore.Store, flow service.Flow, places system.Places) bool {
+func runFor(ctx context.Context, t *testing.T, store *eventstore.Store, flow service.Flow, places sink.Places) bool {
 	t.Helper()
 	sinks, err := system.OpenSinks(ctx, system.SinkConfig{Places: places, Names: system.SinkNames()})
 	require.NoError(t, err)
@@ -82,7 +82,7 @@ func runFor(ctx context.Context, t *testing.T, store *eventstore.Store, flow ser
 }
 
 // copied is a copy of a shop.
-func copied(t *testing.T, store *eventstore.Store, places system.Places) (*eventstore.Store, system.Places) {
+func copied(t *testing.T, store *eventstore.Store, places sink.Places) (*eventstore.Store, sink.Places) {
 	t.Helper()
 	dir := t.TempDir()
 	_, err := store.Backup(t.Context(), filepath.Join(dir, "shop.db"))
@@ -91,7 +91,7 @@ func copied(t *testing.T, store *eventstore.Store, places system.Places) (*event
 	other, err := eventstore.Open(t.Context(), eventstore.Config{DB: filepath.Join(dir, "shop.db")})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, other.Close()) })
-	return other, system.Places{Dir: filepath.Join(dir, "sinks")}
+	return other, sink.Places{Dir: filepath.Join(dir, "sinks")}
 }
 
 func TestASoundShop(t *testing.T) {
@@ -260,5 +260,5 @@ func TestSinksThatDisagree(t *testing.T) {
 	report = Report{Findings: map[Rule]int{}}
 	require.NoError(t, Sinks(t.Context(), store, places, &report, func(Finding) {}))
 	require.Equal(t, 1, report.Findings[SinkMissing])
-	require.ErrorIs(t, Sinks(t.Context(), store, system.Places{Dir: filepath.Join(places.Dir, "none")}, &report, func(Finding) {}), os.ErrNotExist)
+	require.ErrorIs(t, Sinks(t.Context(), store, sink.Places{Dir: filepath.Join(places.Dir, "none")}, &report, func(Finding) {}), os.ErrNotExist)
 }

@@ -15,12 +15,11 @@ import (
 	"github.com/evdemo/evdemo/eventstore"
 	"github.com/evdemo/evdemo/internal/shop"
 	"github.com/evdemo/evdemo/internal/shop/sink"
-	"github.com/evdemo/evdemo/internal/shop/system"
 )
 
 // Sinks compares what the sinks in a folder have with the log, adds what it compared to the report and calls found with
 // everything that is wrong. The sinks must have ended: while one of them is open the error wraps [sink.ErrInUse].
-func Sinks(ctx context.Context, store *eventstore.Store, places system.Places, report *Report, found func(Finding)) error {
+func Sinks(ctx context.Context, store *eventstore.Store, places sink.Places, report *Report, found func(Finding)) error {
 	if _, err := os.Stat(places.Dir); err != nil {
 		return err
 	}
@@ -33,10 +32,10 @@ func Sinks(ctx context.Context, store *eventstore.Store, places system.Places, r
 		name, place string
 		compare     func(context.Context, string) error
 	}{
-		{system.CRM, places.CRM(), r.crm}, // which is first to tell that it is in use
-		{system.Lake, places.Lake(), r.lake},
-		{system.Analytics, places.Analytics(), r.analytics},
-		{system.Search, places.Search(), r.search},
+		{sink.CRMName, places.CRM(), r.crm}, // which is first to tell that it is in use
+		{sink.LakeName, places.Lake(), r.lake},
+		{sink.AnalyticsName, places.Analytics(), r.analytics},
+		{sink.SearchName, places.Search(), r.search},
 	} {
 		if _, err := os.Stat(one.place); errors.Is(err, fs.ErrNotExist) {
 			r.wrong(SinkMissing, "", "there is no %s in %s", one.name, places.Dir)
@@ -122,8 +121,8 @@ func (r *reconciling) wrong(rule Rule, order, format string, args ...any) {
 	r.found(Finding{Rule: rule, Order: order, Detail: fmt.Sprintf(format, args...)})
 }
 
-func (r *reconciling) compared(sink, what string, count, wrong int) {
-	r.report.Sinks = append(r.report.Sinks, Compared{Sink: sink, What: what, Count: count, Wrong: wrong})
+func (r *reconciling) compared(name, what string, count, wrong int) {
+	r.report.Sinks = append(r.report.Sinks, Compared{Sink: name, What: what, Count: count, Wrong: wrong})
 }
 
 func (r *reconciling) lake(_ context.Context, dir string) error {
@@ -178,7 +177,7 @@ func (s *seen) end(what string) {
 			s.r.wrong(SinkMissing, "", "%s does not have event %s of %s", s.where, id, source)
 		}
 	}
-	s.r.compared(system.Lake, what, len(s.r.truth.events), s.wrong)
+	s.r.compared(sink.LakeName, what, len(s.r.truth.events), s.wrong)
 }
 
 func (r *reconciling) analytics(ctx context.Context, db string) error {
@@ -207,22 +206,22 @@ func (r *reconciling) analytics(ctx context.Context, db string) error {
 	has := map[string]int64{"pending": orders.Pending, "shipped": orders.Shipped, "cancelled": orders.Cancelled}
 	maps.DeleteFunc(has, func(_ string, n int64) bool { return n == 0 })
 	wrong += r.equal("analytics", "orders", want, has)
-	r.compared(system.Analytics, "sums", len(r.truth.types)+len(want), wrong)
+	r.compared(sink.AnalyticsName, "sums", len(r.truth.types)+len(want), wrong)
 	return nil
 }
 
 // equal compares counts by name.
-func (r *reconciling) equal(sink, what string, want, has map[string]int64) (wrong int) {
+func (r *reconciling) equal(by, what string, want, has map[string]int64) (wrong int) {
 	for _, name := range slices.Sorted(maps.Keys(want)) {
 		if has[name] != want[name] {
 			wrong++
-			r.wrong(SinkAgrees, "", "%s counts %d %s %s, and the log has %d", sink, has[name], name, what, want[name])
+			r.wrong(SinkAgrees, "", "%s counts %d %s %s, and the log has %d", by, has[name], name, what, want[name])
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(has)) {
 		if _, there := want[name]; !there {
 			wrong++
-			r.wrong(SinkAgrees, "", "%s counts %d %s %s, and the log has none", sink, has[name], name, what)
+			r.wrong(SinkAgrees, "", "%s counts %d %s %s, and the log has none", by, has[name], name, what)
 		}
 	}
 	return wrong
@@ -256,7 +255,7 @@ func (r *reconciling) search(ctx context.Context, dir string) (err error) {
 			r.wrong(SinkAgrees, id, "it is %s in the search index, and %s in the log", found.Hits[0].Status, r.truth.status[id])
 		}
 	}
-	r.compared(system.Search, "orders", len(r.truth.status), wrong)
+	r.compared(sink.SearchName, "orders", len(r.truth.status), wrong)
 	return nil
 }
 
@@ -292,6 +291,6 @@ func (r *reconciling) crm(ctx context.Context, db string) (err error) {
 		wrong++
 		r.wrong(SinkAgrees, "", "the CRM has customer %s, and the log has not", user)
 	}
-	r.compared(system.CRM, "customers", len(r.truth.customers), wrong)
+	r.compared(sink.CRMName, "customers", len(r.truth.customers), wrong)
 	return nil
 }

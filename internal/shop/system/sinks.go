@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"path/filepath"
 	"slices"
 	"time"
 
@@ -16,50 +15,31 @@ import (
 	"github.com/evdemo/evdemo/internal/shop/sink"
 )
 
-// Names of the sinks.
-const (
-	Lake      = "lake"
-	Analytics = "analytics"
-	Search    = "search"
-	CRM       = "crm"
-	Webhooks  = "webhooks"
-)
-
-// SinkNames are the sinks of every shop. Webhooks is one more where somebody is to be told.
-func SinkNames() []string { return []string{Lake, Analytics, Search, CRM} }
+// SinkNames are the sinks of every shop. Webhooks are one more where somebody is to be told.
+func SinkNames() []string { return []string{sink.LakeName, sink.AnalyticsName, sink.SearchName, sink.CRMName} }
 
 // sinkTopics are the topics whose events a sink wants, whether it is open here or not.
 func sinkTopics(name string) []string {
 	switch name {
-	case Search:
+	case sink.SearchName:
 		return []string{shop.Orders, shop.Shipping}
-	case CRM:
+	case sink.CRMName:
 		return []string{shop.Orders, shop.Payments, shop.Shipping, shop.Loyalty}
 	default:
 		return slices.DeleteFunc(shop.Topics(), func(topic string) bool { return topic == shop.Commands })
 	}
 }
 
-// Places says where sinks keep what they have, in a folder.
-type Places struct{ Dir string }
-
-// Lake and the others are where each sink is.
-func (p Places) Lake() string      { return filepath.Join(p.Dir, "lake") }
-func (p Places) Analytics() string { return filepath.Join(p.Dir, "analytics.db") }
-func (p Places) Search() string    { return filepath.Join(p.Dir, "search") }
-func (p Places) CRM() string       { return filepath.Join(p.Dir, "crm.db") }
-func (p Places) Webhooks() string  { return filepath.Join(p.Dir, "webhooks.db") }
-
 // SinkConfig says which sinks to open. Places is required.
 type SinkConfig struct {
-	Places
-	// Names are the sinks to open: some of SinkNames, and Webhooks.
+	sink.Places
+	// Names are the sinks to open: some of SinkNames, and webhooks.
 	Names []string
 	// AnalyticsDB is a PostgreSQL database for the sums of analytics. Default: a file in the folder.
 	AnalyticsDB string
 	// CRMURL is where the CRM is. Default: a stand-in, on loopback, with its customers in the folder.
 	CRMURL string
-	// Receivers are those whom Webhooks tells.
+	// Receivers are those whom webhooks tell.
 	Receivers []sink.Receiver
 	// Logger is told what does not go well in the background. Default: nothing is logged.
 	Logger *slog.Logger
@@ -94,15 +74,15 @@ func OpenSinks(ctx context.Context, config SinkConfig) (*Sinks, error) {
 
 func (c *SinkConfig) open(ctx context.Context, sinks *Sinks, name string) (sink.Sink, error) {
 	switch name {
-	case Lake:
+	case sink.LakeName:
 		return orNothing(sink.OpenLake(ctx, sink.LakeConfig{Dir: c.Lake(), Logger: c.Logger}))
-	case Analytics:
+	case sink.AnalyticsName:
 		db := c.AnalyticsDB
 		if db == "" {
 			db = c.Analytics()
 		}
 		return orNothing(sink.OpenAnalytics(ctx, sink.AnalyticsConfig{DB: db, Logger: c.Logger}))
-	case Search:
+	case sink.SearchName:
 		search, err := sink.OpenSearch(ctx, sink.SearchConfig{Dir: c.Search()})
 		if err != nil {
 			return nil, err
@@ -114,7 +94,7 @@ func (c *SinkConfig) open(ctx context.Context, sinks *Sinks, name string) (sink.
 			return nil
 		})
 		return search, nil
-	case CRM:
+	case sink.CRMName:
 		url := c.CRMURL
 		if url == "" {
 			var err error
@@ -123,7 +103,7 @@ func (c *SinkConfig) open(ctx context.Context, sinks *Sinks, name string) (sink.
 			}
 		}
 		return orNothing(sink.OpenCRM(ctx, sink.CRMConfig{URL: url}))
-	case Webhooks:
+	case sink.WebhooksName:
 		return orNothing(sink.OpenWebhooks(ctx, sink.WebhooksConfig{DB: c.Webhooks(), Receivers: c.Receivers, Logger: c.Logger}))
 	default:
 		return nil, ErrName

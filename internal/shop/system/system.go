@@ -103,7 +103,7 @@ func Run(ctx context.Context, config Config) ([]Count, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := keepFlow(ctx, config.Store, config.Flow); err != nil {
+	if err := KeepFlow(ctx, config.Store, config.Flow); err != nil {
 		return nil, err
 	}
 	group, ctx := errgroup.WithContext(ctx)
@@ -161,8 +161,8 @@ func (c *Config) parts() ([]part, error) {
 		here[one.Name()] = one
 	}
 	names := SinkNames()
-	if here[Webhooks] != nil {
-		names = append(names, Webhooks)
+	if here[sink.WebhooksName] != nil {
+		names = append(names, sink.WebhooksName)
 	}
 	for _, name := range names {
 		if one := here[name]; one != nil {
@@ -232,8 +232,8 @@ type opened struct {
 	Flow service.Flow `json:"flow"`
 }
 
-// keepFlow notes down the flow of a store, or compares it: what was begun in one cannot end in the other.
-func keepFlow(ctx context.Context, store *eventstore.Store, flow service.Flow) error {
+// KeepFlow notes down the flow of a store, or compares it: what was begun in one cannot end in the other.
+func KeepFlow(ctx context.Context, store *eventstore.Store, flow service.Flow) error {
 	e, err := event.New("shop.opened", "shop", opened{flow})
 	if err != nil {
 		return err

@@ -175,9 +175,9 @@ func TestTopicsOfAServiceAreThoseOfBothFlows(t *testing.T) {
 func TestAStoreKeepsToItsFlow(t *testing.T) {
 	t.Parallel()
 	store := openStore(t)
-	require.NoError(t, keepFlow(t.Context(), store, service.Orchestration))
-	require.NoError(t, keepFlow(t.Context(), store, service.Orchestration))
-	require.ErrorIs(t, keepFlow(t.Context(), store, service.Choreography), ErrFlow)
+	require.NoError(t, KeepFlow(t.Context(), store, service.Orchestration))
+	require.NoError(t, KeepFlow(t.Context(), store, service.Orchestration))
+	require.ErrorIs(t, KeepFlow(t.Context(), store, service.Choreography), ErrFlow)
 	_, err := Run(t.Context(), Config{Store: store, Flow: service.Choreography})
 	require.ErrorIs(t, err, ErrFlow)
 }
