@@ -49,6 +49,10 @@ func helpExamples() map[string]example {
 		`evdemo store append order-1 --db orders.db --type order.created --data '{"amount": 50, "status": "new"}' && ` +
 		`evdemo store append order-1 --db orders.db --type order.paid --data @paid.json`
 	keeps := example{before: stored}
+	opens := example{before: "evdemo shop place --count 3", underway: "the shop is open", endless: true}
+	// A shop that has sinks, and no orders.
+	const shop = `(evdemo shop run --bus memory 2> shop.log & pid=$!; until grep -q 'shop is open' shop.log; do sleep 0.1; done; kill $pid; wait $pid)`
+	shopped := example{before: shop}
 	deadLetters := example{before: "evdemo publish --topic orders --count 2 && evdemo work --queue payments --fail-rate 1 --retry none --idle-timeout 300ms"}
 	return map[string]example{
 		"evdemo doctor": {},
@@ -158,6 +162,17 @@ func helpExamples() map[string]example {
 		"evdemo store backup copy.db --db postgres://shop@localhost/shop -o json": {
 			before: "evdemo store append order-1 --db postgres://shop@localhost/shop --type order.created --data '{}'",
 		},
+
+		"evdemo shop run": opens,
+		"evdemo shop run payment shipping --saga orchestration":                                                   opens,
+		"evdemo shop run --bus memory --slow payment=2s --fail inventory=0.2 --refuse shipping=0.05 --down email": opens,
+		"evdemo shop place": {},
+		"evdemo shop place --count 1000 --rate 200 --seed 7 -o json": {},
+		"evdemo shop check": shopped,
+		"evdemo shop check --db postgres://shop@localhost/shop -o json": {before: strings.ReplaceAll(shop, "evdemo shop", "EVDEMO_DB=postgres://shop@localhost/shop evdemo shop")},
+		"evdemo shop search":                                                       shopped,
+		"evdemo shop search 'status:shipped user:user-7'":                          shopped,
+		"evdemo shop search '+status:cancelled +amount:>=5000' --limit 50 -o json": shopped,
 
 		"evdemo topology show":                                                           {},
 		"evdemo topology show -o yaml > topology.yaml":                                   {},
@@ -322,6 +337,7 @@ func newCopyist(t *testing.T, url string) *copyist {
 	}
 	if url != "" {
 		c.env["AMQP_URL"], c.env["EVDEMO_TOPOLOGY"] = url, filepath.Join(t.TempDir(), "topology.yaml")
+		c.env["EVDEMO_TOPIC_PREFIX"] = prefix
 		require.NoError(t, os.WriteFile(c.env["EVDEMO_TOPOLOGY"], content, 0o600))
 		removeTopology(t, url, content)
 	}

@@ -19,7 +19,7 @@ func TestEveryFlagHasAVariable(t *testing.T) {
 	reserved := []string{"EVDEMO_CONFIG", "EVDEMO_STATE_DIR"}
 	values := map[string]string{
 		"string": "x", "bool": "true", "int": "7", "int64": "7", "uint64": "7", "float64": "0.25", "duration": "7s",
-		"stringArray": "[a=b]", "stringSlice": "[a,b]", "format": "json",
+		"stringArray": "[a=b]", "stringSlice": "[a,b]", "stringToString": "[a=b]", "format": "json",
 	}
 	for cmd := range commands(newRootCommand(&App{})) {
 		flags := cmd.Flags()

@@ -4,8 +4,8 @@ import (
 	"github.com/spf13/cobra"
 )
 
-const shopLong = `An order system to watch, to break and to learn from: services that react to each other's events, over RabbitMQ
-or in one process, and come to the right end all the same.
+const shopLong = `An order system to watch, to break and to learn from: services that react to each other's events, over
+RabbitMQ or in one process, and come to the right end all the same.
 
 A customer places an order, with "shop place" or over HTTP with "evdemo serve". Fraud, payment, inventory and
 shipping take it from there, and notifications and loyalty follow; where a step fails, what was done before is

@@ -28,7 +28,7 @@ Exit codes: 0 all of it holds; 5 something does not; 2 wrong usage, or no event 
 anything else.`
 
 const shopCheckExample = `  evdemo shop check
-  evdemo shop check --db postgres://shop@127.0.0.1/shop -o json`
+  evdemo shop check --db postgres://shop@localhost/shop -o json`
 
 type shopCheckOptions struct {
 	storeOptions

@@ -31,11 +31,12 @@ With --saga choreography each service reacts to the one before it, and what fail
 With --saga orchestration a coordinator asks for one step after the other. The business is the same, and a
 shop keeps the way that it was begun with.
 
-On RabbitMQ each part has a queue, shop.NAME, which waits while the part is away. With --bus memory no broker is
-needed: the parts follow the event store, from its beginning, and know what they have done.
+On RabbitMQ each part has a queue, shop.NAME, which waits while the part is away. With --bus memory no broker
+is needed: the parts follow the event store, from its beginning, and know what they have done.
 
 --slow, --fail and --refuse break parts, and --down leaves some out. A failed attempt is tried again, after
-0.2 s and then every 2 s, 20 times; then the event is in the dead-letter queue: "evdemo dlq redrive shop.NAME".
+0.2 s and then every 2 s, 20 times. Then the event is in the dead-letter queue: "evdemo dlq redrive shop.NAME"
+sends it back.
 
 Broker: the topics and queues of all parts are declared; events are published and consumed. Database: read and
 written; it is made where there is none.
@@ -96,7 +97,7 @@ func newShopRunCommand(app *App, run func(context.Context, *App, *shopRunOptions
 	opts.addShopFlags(flags)
 	flags.StringVar(&opts.flow, "saga", string(service.Choreography), "who decides what comes next: choreography or orchestration")
 	flags.StringVar(&opts.bus, "bus", "rabbitmq", "what carries the events: rabbitmq, or memory")
-	flags.StringVar(&opts.prefix, "prefix", "", "what the names of topics and queues begin with, for several shops on one broker")
+	flags.StringVar(&opts.prefix, "topic-prefix", "", "what the names of topics and queues begin with, for several shops on one broker")
 	flags.StringToStringVar(&opts.slow, "slow", nil, "how much longer a part takes for each event: payment=2s")
 	flags.StringToStringVar(&opts.fail, "fail", nil, "which part of the attempts fail, and are tried again: payment=0.2")
 	flags.StringToStringVar(&opts.refuse, "refuse", nil, "which part of the orders a service refuses for good: payment=0.05")

@@ -16,13 +16,13 @@ import (
 
 const shopSearchLong = `Search the orders in the index that the sink "search" keeps, while it runs or afterwards.
 
-QUERY has words, which are looked for everywhere, or FIELD:VALUE with the fields id, user, sku, status, amount,
-created and tracking. What begins with + must match, what begins with - must not. Without a QUERY all orders are
-found.
+QUERY has words, which are looked for everywhere, or FIELD:VALUE with the fields id, user, sku, status,
+amount, created and tracking. What begins with + must match, what begins with - must not. Without a QUERY
+all orders are found.
 
 Broker and database: not used.
 
-Exit codes: 0, also where nothing is found; 2 wrong usage, or no index there; 1 anything else.`
+Exit codes: 0 done, also where nothing is found; 2 wrong usage, or no index there; 1 anything else.`
 
 const shopSearchExample = `  evdemo shop search
   evdemo shop search 'status:shipped user:user-7'
