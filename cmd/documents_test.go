@@ -118,8 +118,8 @@ func (r *reader) follow(t *testing.T, block []string) {
 // runsOn tells whether a command ends only when it is told to.
 func runsOn(line string) bool {
 	ends := strings.Contains(line, "--count") || strings.Contains(line, "--idle-timeout") || strings.Contains(line, "--catch-up")
-	for _, command := range []string{"work", "listen", "store follow", "store relay"} {
-		if strings.HasPrefix(line, "evdemo "+command+" ") {
+	for _, command := range []string{"work", "listen", "store follow", "store relay", "shop run", "serve"} {
+		if strings.HasPrefix(line+" ", "evdemo "+command+" ") {
 			return !ends
 		}
 	}
@@ -134,7 +134,7 @@ func (r *reader) background(ctx context.Context, t *testing.T, line string, runn
 	require.NoError(t, err)
 	require.NoError(t, c.Start())
 	consuming := make(chan struct{})
-	underway := regexp.MustCompile("consuming|following|relay is the active one")
+	underway := regexp.MustCompile("consuming|following|relay is the active one|the shop is open|serving")
 	running.Go(func() {
 		var once sync.Once
 		var said bytes.Buffer

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -20,7 +21,7 @@ find every order that has not come to its right end.
 
 What must hold: every order ends, once; nothing is shipped that was not charged; no charge without reserved
 stock or a refund; stock moves as orders do; customers are told once; and every sink has each event of the log
-once. Check when nothing is under way and "shop run" has ended: what is under way is a finding.
+once. What is under way is a finding: wait for it with --wait. Sinks are compared when "shop run" has ended.
 
 Broker: not used. Database and sinks: read.
 
@@ -28,12 +29,14 @@ Exit codes: 0 all of it holds; 5 something does not; 2 wrong usage, or no event 
 anything else.`
 
 const shopCheckExample = `  evdemo shop check
+  evdemo shop check --sinks "" --wait 1m
   evdemo shop check --db postgres://shop@localhost/shop -o json`
 
 type shopCheckOptions struct {
 	storeOptions
 
 	sinks  string
+	wait   time.Duration
 	most   int
 	output *output
 }
@@ -51,7 +54,11 @@ func newShopCheckCommand(app *App, run func(context.Context, *App, *shopCheckOpt
 		Example: shopCheckExample,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := errors.Join(opts.check(), notNegative("--findings", int64(opts.most))); err != nil {
+			err := errors.Join(opts.check(), notNegative("--findings", int64(opts.most)))
+			if opts.wait < 0 {
+				err = errors.Join(err, fmt.Errorf("--wait %v: want 0 or more", opts.wait))
+			}
+			if err != nil {
 				return usageError(err)
 			}
 			return run(cmd.Context(), app, opts)
@@ -60,6 +67,7 @@ func newShopCheckCommand(app *App, run func(context.Context, *App, *shopCheckOpt
 	flags := cmd.Flags()
 	opts.addShopFlags(flags)
 	flags.StringVar(&opts.sinks, "sinks", shopSinks, "folder of the sinks; \"\" checks the log alone")
+	flags.DurationVar(&opts.wait, "wait", 0, "how long to wait for what is under way, until all of the log holds")
 	flags.IntVar(&opts.most, "findings", 20, "how many findings to show (0: all)")
 	opts.output = outputFlag(flags, "table", "json")
 	return cmd
@@ -71,6 +79,9 @@ func runShopCheck(ctx context.Context, app *App, opts *shopCheckOptions) (err er
 		return interrupted(ctx, "the event store was open", err)
 	}
 	defer closing(store, &err)
+	if err := awaitSound(ctx, store, opts.wait); err != nil {
+		return interrupted(ctx, "all orders had ended", err)
+	}
 	var findings []check.Finding
 	shown := func(f check.Finding) {
 		if opts.most == 0 || len(findings) < opts.most {
@@ -98,6 +109,28 @@ func runShopCheck(ctx context.Context, app *App, opts *shopCheckOptions) (err er
 	}
 	return err
 }
+
+// awaitSound waits until nothing is wrong with the log, or the time is over.
+func awaitSound(ctx context.Context, store *eventstore.Store, wait time.Duration) error {
+	over := time.After(wait)
+	for wait > 0 {
+		report, err := check.Log(ctx, store, func(check.Finding) {})
+		if err != nil || report.Sound() {
+			return err
+		}
+		select {
+		case <-time.After(waitTick):
+		case <-over:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// waitTick is how often the log is looked at while orders are under way.
+const waitTick = 500 * time.Millisecond
 
 // checkShop checks the log, and the sinks where there are any.
 func checkShop(ctx context.Context, store *eventstore.Store, sinks string, found func(check.Finding)) (check.Report, error) {

@@ -25,7 +25,7 @@ func (c *Config) onRabbitMQ(ctx context.Context, all, parts []part) (err error) 
 		Name: "evdemo shop", Topology: &topology, Logger: c.Logger,
 	})
 	if err != nil {
-		return err
+		return unlessEnded(ctx, err)
 	}
 	defer func() {
 		ended, cancel := context.WithCancel(context.WithoutCancel(ctx))
