@@ -16,6 +16,9 @@ import (
 	"github.com/evdemo/evdemo/publisher"
 )
 
+// RelayName is the name of the relay's checkpoint in the store.
+const RelayName = "shop"
+
 // onRabbitMQ has the parts work on their queues, and publishes the log. All queues are declared before anything is
 // published, those of parts that run elsewhere too: an event is in the queue of everybody who is to have it.
 func (c *Config) onRabbitMQ(ctx context.Context, all, parts []part) (err error) {
@@ -32,7 +35,7 @@ func (c *Config) onRabbitMQ(ctx context.Context, all, parts []part) (err error) 
 		cancel() // the relay has waited for its confirms
 		_ = b.Close(ended)
 	}()
-	r, err := relay.New(relay.Config{Store: c.Store, Publisher: b, Name: "shop", To: c.to, Logger: c.Logger})
+	r, err := relay.New(relay.Config{Store: c.Store, Publisher: b, Name: RelayName, To: c.to, Logger: c.Logger})
 	if err != nil {
 		return err
 	}
