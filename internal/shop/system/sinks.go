@@ -16,7 +16,9 @@ import (
 )
 
 // SinkNames are the sinks of every shop. Webhooks are one more where somebody is to be told.
-func SinkNames() []string { return []string{sink.LakeName, sink.AnalyticsName, sink.SearchName, sink.CRMName} }
+func SinkNames() []string {
+	return []string{sink.LakeName, sink.AnalyticsName, sink.SearchName, sink.CRMName}
+}
 
 // sinkTopics are the topics whose events a sink wants, whether it is open here or not.
 func sinkTopics(name string) []string {
@@ -120,7 +122,7 @@ func orNothing[S sink.Sink](s S, err error) (sink.Sink, error) {
 
 // standIn serves the CRM's stand-in on loopback.
 func (c *SinkConfig) standIn(ctx context.Context, sinks *Sinks) (url string, err error) {
-	crm, err := sink.OpenCRMServer(ctx, c.Places.CRM())
+	crm, err := sink.OpenCRMServer(ctx, c.CRM())
 	if err != nil {
 		return "", err
 	}
