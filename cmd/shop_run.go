@@ -190,15 +190,24 @@ func (o *shopRunOptions) sinkConfig(app *App) system.SinkConfig {
 	}
 }
 
+// unlessTold is an error of what began while nobody had told it to end. A service that is told to end while it begins has
+// nothing to report, and that is no failure.
+func unlessTold(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil //nolint:nilerr // see above
+	}
+	return explainStore(err)
+}
+
 func runShopRun(ctx context.Context, app *App, opts *shopRunOptions) (err error) {
 	store, err := opts.create(ctx, app)
 	if err != nil {
-		return interrupted(ctx, "the event store was open", err)
+		return unlessTold(ctx, err)
 	}
 	defer closing(store, &err)
 	sinks, err := system.OpenSinks(ctx, opts.sinkConfig(app))
 	if err != nil {
-		return interrupted(ctx, "the sinks were open", err)
+		return unlessTold(ctx, err)
 	}
 	defer func() {
 		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeSinks)

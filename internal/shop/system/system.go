@@ -104,6 +104,9 @@ func Run(ctx context.Context, config Config) ([]Count, error) {
 		return nil, err
 	}
 	if err := KeepFlow(ctx, config.Store, config.Flow); err != nil {
+		if ctx.Err() != nil { // nothing has begun
+			err = nil
+		}
 		return nil, err
 	}
 	group, ctx := errgroup.WithContext(ctx)
