@@ -1,6 +1,7 @@
 package saga
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"encoding/json"
@@ -30,12 +31,51 @@ func (c *Coordinator) Run(ctx context.Context) error {
 		return ctx.Err()
 	}
 	if err := c.prepare(ctx); err != nil {
-		return err
+		return cmp.Or(ctx.Err(), err)
 	}
-	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return c.config.Store.Project(ctx, c.deadlines()) })
-	group.Go(func() error { return c.watch(ctx) })
-	return group.Wait()
+	tick := time.NewTicker(c.config.Poll)
+	defer tick.Stop()
+	for seen := int64(0); ; {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		var err error
+		if seen, err = c.catchUp(ctx, seen); err != nil {
+			return cmp.Or(ctx.Err(), err)
+		}
+		if err := c.expireAll(ctx); err != nil && ctx.Err() == nil { // the next tick tries again
+			c.config.Logger.Warn("deadlines of a saga cannot be looked after", slog.String("saga", c.definition.Name), slog.Any("error", err))
+		}
+	}
+}
+
+// catchUp brings the table up to the end of the log, unless that is where this process has seen it, or there is nothing for the
+// table behind its checkpoint. A projection that runs all the time would have a transaction for every few events, most of them
+// about steps that are over by the next tick.
+func (c *Coordinator) catchUp(ctx context.Context, seen int64) (head int64, err error) {
+	head, err = c.config.Store.Head(ctx)
+	if err != nil || head == seen {
+		return head, err
+	}
+	p := c.deadlines()
+	p.CatchUp = true
+	done, err := c.config.Store.Checkpoint(ctx, "projection/"+p.Name)
+	if err != nil {
+		return seen, err
+	}
+	news := done.Version != p.Version || done.Position > head
+	for _, err := range c.config.Store.Read(ctx, eventstore.Query{After: done.Position, Types: p.Types, Limit: 1}) {
+		if err != nil {
+			return seen, err
+		}
+		news = true
+	}
+	if news {
+		err = c.config.Store.Project(ctx, p)
+	}
+	return head, err
 }
 
 // prepare makes the table, so that it is there to be looked at before the projection has its turn. Of processes that make the
@@ -70,7 +110,7 @@ func (c *Coordinator) deadlines() eventstore.Projection {
 	prefix := c.Stream("")
 	return eventstore.Projection{
 		Name: "saga-" + c.definition.Name + "-deadlines", Version: deadlinesVersion, Lease: c.config.Lease,
-		Types: []string{TypeStepStarted, TypeStepDone, TypeStepFailed},
+		Types: []string{TypeStepStarted, TypeStepFailed, TypeCompleted}, // a step that is done is followed by one of them
 		Reset: func(ctx context.Context, tx *sql.Tx) error {
 			_, err := tx.ExecContext(ctx, `DELETE FROM evdemo_saga_deadlines WHERE saga = $1`, c.definition.Name)
 			return err
@@ -92,22 +132,6 @@ func (c *Coordinator) deadlines() eventstore.Projection {
 			_, err := tx.ExecContext(ctx, set, c.definition.Name, instance, p.Deadline.UnixMicro())
 			return err
 		},
-	}
-}
-
-// watch has steps fail whose deadlines have passed.
-func (c *Coordinator) watch(ctx context.Context) error {
-	tick := time.NewTicker(c.config.Poll)
-	defer tick.Stop()
-	for {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-		if err := c.expireAll(ctx); err != nil && ctx.Err() == nil { // the next tick tries again
-			c.config.Logger.Warn("deadlines of a saga cannot be looked after", slog.String("saga", c.definition.Name), slog.Any("error", err))
-		}
 	}
 }
 

@@ -98,26 +98,23 @@ func (p *Participant) Ask(ctx context.Context, e event.Event) ([]event.Event, er
 	return p.past(ctx, e)
 }
 
-// past is what was decided about an event, in the order in which it was.
+// past is what was decided about an event, in the order in which it was appended.
 func (k *kernel[S]) past(ctx context.Context, turn *Turn[S]) (events []event.Event, err error) {
-	there := map[string]event.Event{}
 	for _, stream := range turn.streams {
 		for r, err := range k.store.Read(ctx, eventstore.Query{Stream: stream}) {
 			if err != nil {
 				return nil, err
 			}
 			if r.CausationID() == turn.Trigger.ID && r.Source == turn.source {
-				there[r.ID] = r.Event
+				events = append(events, r.Event)
 			}
 		}
 	}
-	for n := 0; ; n++ {
-		e, ok := there[turn.nth(n)]
-		if !ok {
-			return events, nil
-		}
-		events = append(events, e)
+	ids := make(map[string]bool, len(events))
+	for n := range events {
+		ids[turn.nth(n)] = true
 	}
+	return slices.DeleteFunc(events, func(e event.Event) bool { return !ids[e.ID] }), nil // an event of another source may have that id
 }
 
 // jsonOf reads an event's data.
