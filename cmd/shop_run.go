@@ -5,10 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/jedib0t/go-pretty/v6/table"
@@ -49,16 +46,12 @@ const shopRunExample = `  evdemo shop run
 
 type shopRunOptions struct {
 	storeOptions
+	faultOptions
 
 	names        []string
 	flow         string
 	bus          string
 	prefix       string
-	slow         map[string]string
-	fail         map[string]string
-	refuse       map[string]string
-	down         []string
-	seed         uint64
 	concurrency  int
 	stepTimeout  time.Duration
 	drainTimeout time.Duration
@@ -70,7 +63,6 @@ type shopRunOptions struct {
 	secret       string
 	output       *output
 
-	faults    system.Faults   // from slow, fail, refuse and seed
 	receivers []sink.Receiver // from webhooks, webhookTypes and secret
 }
 
@@ -98,11 +90,7 @@ func newShopRunCommand(app *App, run func(context.Context, *App, *shopRunOptions
 	flags.StringVar(&opts.flow, "saga", string(service.Choreography), "who decides what comes next: choreography or orchestration")
 	flags.StringVar(&opts.bus, "bus", "rabbitmq", "what carries the events: rabbitmq, or memory")
 	flags.StringVar(&opts.prefix, "topic-prefix", "", "what the names of topics and queues begin with, for several shops on one broker")
-	flags.StringToStringVar(&opts.slow, "slow", nil, "how much longer a part takes for each event: payment=2s")
-	flags.StringToStringVar(&opts.fail, "fail", nil, "which part of the attempts fail, and are tried again: payment=0.2")
-	flags.StringToStringVar(&opts.refuse, "refuse", nil, "which part of the orders a service refuses for good: payment=0.05")
-	flags.StringSliceVar(&opts.down, "down", nil, "parts that do not run; their events wait")
-	flags.Uint64Var(&opts.seed, "seed", 1, "seed of --fail and --refuse")
+	opts.faultOptions.addFlags(flags)
 	flags.IntVar(&opts.concurrency, "concurrency", system.DefaultConcurrency, "how many events each part has in hand at a time")
 	flags.DurationVar(&opts.stepTimeout, "step-timeout", time.Minute, "how long the coordinator waits for fraud, payment and inventory")
 	flags.DurationVar(&opts.drainTimeout, "drain-timeout", worker.DefaultDrainTimeout, "after an interrupt, how long to wait for events in hand")
@@ -144,33 +132,7 @@ func (o *shopRunOptions) check() error {
 	if o.analyticsDB != "" {
 		err = errors.Join(err, checkDatabase("--analytics-db", o.analyticsDB))
 	}
-	o.faults = system.Faults{Seed: o.seed}
-	var faults [3]error
-	o.faults.Slow, faults[0] = perPart("--slow", o.slow, "a duration, as in payment=2s", func(s string) (time.Duration, bool) {
-		d, err := time.ParseDuration(s)
-		return d, err == nil && d >= 0
-	})
-	o.faults.Fail, faults[1] = perPart("--fail", o.fail, "a fraction from 0 to 1, as in payment=0.2", fraction)
-	o.faults.Refuse, faults[2] = perPart("--refuse", o.refuse, "a fraction from 0 to 1, as in payment=0.2", fraction)
-	return errors.Join(err, errors.Join(faults[:]...))
-}
-
-func fraction(s string) (float64, bool) {
-	f, err := strconv.ParseFloat(s, 64)
-	return f, err == nil && f >= 0 && f <= 1
-}
-
-// perPart reads PART=VALUE. Whether there is such a part is known later.
-func perPart[V any](flag string, texts map[string]string, want string, parse func(string) (V, bool)) (map[string]V, error) {
-	values := make(map[string]V, len(texts))
-	for _, name := range slices.Sorted(maps.Keys(texts)) {
-		v, ok := parse(strings.TrimSpace(texts[name]))
-		if !ok {
-			return nil, fmt.Errorf("%s %s=%.20q: want %s", flag, name, texts[name], want)
-		}
-		values[name] = v
-	}
-	return values, nil
+	return errors.Join(err, o.faultOptions.check())
 }
 
 // closeSinks is how long the sinks may take to finish their files. What is not finished then, is the next time.

@@ -18,7 +18,7 @@ const (
 	maxPrice    = 1_000_000_000     // cents
 	maxQuantity = 1_000_000
 	maxItems    = 10_000
-	maxName     = 256 // bytes
+	maxName     = 512 // bytes
 )
 
 // decisionOf reads the data of an event about an order. Anything in it that cannot be right makes the error permanent: it
