@@ -15,7 +15,9 @@ import (
 	"github.com/evdemo/evdemo/event"
 	"github.com/evdemo/evdemo/internal/brokertest"
 	"github.com/evdemo/evdemo/internal/localbroker"
+	"github.com/evdemo/evdemo/internal/session"
 	"github.com/evdemo/evdemo/publisher"
+	"github.com/evdemo/evdemo/topology"
 )
 
 func exampleURL() string {
@@ -260,4 +262,41 @@ func noPermissionToWrite(t *testing.T, node *localbroker.Node) {
 		require.Equal(t, publisher.Nacked, r.Outcome)
 		require.ErrorContains(t, r.Err, "refused")
 	}
+}
+
+// A connection that is lost while everything is declared on it is not the end of Open: there is another one.
+func TestOpenDeclaresAgainOnANewConnection(t *testing.T) {
+	t.Parallel()
+	url := brokertest.URL(t)
+	proxy := brokertest.Proxy(t, url)
+	spec := topology.Spec{Topics: map[string]topology.Topic{}}
+	prefix := brokertest.Name(t, "open") + "."
+	for i := range 30 {
+		spec.Topics[fmt.Sprintf("topic-%02d", i)] = topology.Topic{Groups: []string{"a"}}
+	}
+	resources := spec.WithPrefix(prefix).Resources()
+	other, err := session.Dial(t.Context(), session.Config{URLs: []string{url}})
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		require.NoError(t, resources.Delete(context.Background(), other, topology.EvenShared()))
+		other.Close()
+	})
+	cut := make(chan struct{})
+	go func() { // once it has begun to declare, and long before it is done with that
+		defer close(cut)
+		for t.Context().Err() == nil {
+			ch, err := other.Channel()
+			if err != nil {
+				return
+			}
+			if _, err := ch.QueueDeclarePassive(resources.Queues[0].Name, true, false, false, false, nil); err == nil {
+				_ = ch.Close()
+				proxy.Cut()
+				return
+			}
+		}
+	}()
+	p := open(t, publisher.Config{URLs: []string{proxy.URL()}, Declare: resources, ConnectTimeout: 30 * time.Second})
+	<-cut
+	require.NoError(t, p.Publish(t.Context(), publisher.Message{Event: newEvent(t, 1), To: publisher.ToTopic(prefix + "topic-29")}))
 }

@@ -141,12 +141,8 @@ func Open(ctx context.Context, config Config) (*Publisher, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open publisher: %w", err)
 	}
-	first, err := session.DialWithin(ctx, config.session(), config.ConnectTimeout)
+	first, err := config.connect(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("open publisher: %w", err)
-	}
-	if err := config.Declare.Apply(ctx, first); err != nil {
-		first.Close()
 		return nil, fmt.Errorf("open publisher: %w", err)
 	}
 	p := &Publisher{
@@ -162,6 +158,32 @@ func Open(ctx context.Context, config Config) (*Publisher, error) {
 	aborted, p.abort = context.WithCancel(context.WithoutCancel(ctx))
 	go p.run(running, &line{Publisher: p, aborted: aborted}, first)
 	return p, nil
+}
+
+// lossKnown is how long after a call has failed it may take until it is known that the connection is lost.
+const lossKnown = 100 * time.Millisecond
+
+// connect gives the first session, on which everything is declared. One that is lost while that is done is no session yet.
+func (c *Config) connect(ctx context.Context) (*session.Session, error) {
+	for deadline := time.Now().Add(c.ConnectTimeout); ; {
+		first, err := session.DialWithin(ctx, c.session(), time.Until(deadline))
+		if err != nil {
+			return nil, err
+		}
+		if err = c.Declare.Apply(ctx, first); err == nil {
+			return first, nil
+		}
+		lost := false
+		select {
+		case <-first.Done():
+			lost = true
+		case <-time.After(lossKnown):
+		}
+		first.Close()
+		if !lost || ctx.Err() != nil || time.Until(deadline) <= 0 {
+			return nil, err
+		}
+	}
 }
 
 // Publish sends one event and waits for its outcome. It returns nil for Confirmed, an
