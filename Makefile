@@ -22,7 +22,7 @@ test: build ## run every test, with the race detector and a real RabbitMQ
 
 .PHONY: bench
 bench: build ## measure evdemo beside the bare client library; BENCHFLAGS='-rounds 3' and so on
-	@scripts/with-broker test go run ./internal/bench $(BENCHFLAGS)
+	@scripts/with-broker bench go run ./internal/bench $(BENCHFLAGS)
 
 .PHONY: check
 check: $(LINT) ## check formatting, vet, lint, and that go.mod is tidy

@@ -44,7 +44,7 @@ func main() {
 	flag.IntVar(&c.memory, "memory", 1_000_000, "events for the measurement of memory (0: none)")
 	flag.IntVar(&c.commands, "commands", 8000, "commands to start per measurement")
 	flag.IntVar(&c.large, "large", 5_000_000, "events in the store for the measurement of a large one (0: none)")
-	flag.StringVar(&c.only, "only", "", "measure only this: publish, work, exec, dedup, order, log, bus, schema, store, postgres, large, saga, retry, letters, memory or startup")
+	flag.StringVar(&c.only, "only", "", "measure only this: publish, work, exec, dedup, order, log, bus, schema, store, postgres, large, saga, http, retry, letters, memory or startup")
 	flag.BoolVar(&c.check, "check", false, "exit with 5 where a figure misses its threshold")
 	flag.Parse()
 	if c.url == "" {
@@ -91,7 +91,7 @@ func run(ctx context.Context, c config) (missed bool, err error) {
 		}
 		missed = missed || below
 	}
-	for _, measure := range []func(context.Context, config) (bool, error){measureStores, measureShop} {
+	for _, measure := range []func(context.Context, config) (bool, error){measureStores, measureShop, measureHTTP} {
 		below, err := measure(ctx, c)
 		if err != nil {
 			return false, err
