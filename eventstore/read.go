@@ -93,7 +93,7 @@ func (r *reading) next(ctx context.Context) (more bool, err error) {
 		limit = min(limit, r.left)
 	}
 	text, args := r.text(limit)
-	rows, err := r.store.database.reads().QueryContext(ctx, text, args...)
+	rows, err := r.store.database.query(ctx, text, args...)
 	if err != nil {
 		return false, err
 	}

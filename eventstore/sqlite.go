@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/pressly/goose/v3"
@@ -25,7 +26,63 @@ const lockSQLite statement = `UPDATE evdemo_store_checkpoints SET position = pos
 type sqliteDB struct {
 	readers, writer *sql.DB
 	prepared        map[statement]*sql.Stmt
+	queries         queries
 	now             func() time.Time
+}
+
+// queries keeps prepared what is read again and again: short streams take less time to read than their statement to compile.
+type queries struct {
+	mu       sync.RWMutex
+	prepared map[string]*sql.Stmt
+}
+
+// keptQueries is how many are kept. There are few shapes of queries, and as many sizes of pages as there are sizes of events.
+const keptQueries = 64
+
+// get gives a prepared statement, or nil where enough others are kept.
+func (q *queries) get(ctx context.Context, db *sql.DB, text string) (*sql.Stmt, error) {
+	q.mu.RLock()
+	stmt, full := q.prepared[text], len(q.prepared) >= keptQueries
+	q.mu.RUnlock()
+	if stmt != nil || full {
+		return stmt, nil
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if stmt = q.prepared[text]; stmt != nil {
+		return stmt, nil
+	}
+	stmt, err := db.PrepareContext(ctx, text)
+	if err != nil {
+		return nil, err
+	}
+	if q.prepared == nil {
+		q.prepared = map[string]*sql.Stmt{}
+	}
+	q.prepared[text] = stmt
+	return stmt, nil
+}
+
+func (q *queries) close() (err error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, stmt := range q.prepared {
+		err = errors.Join(err, stmt.Close())
+	}
+	return err
+}
+
+// query reads from the log.
+func (d *sqliteDB) query(ctx context.Context, text string, args ...any) (*sql.Rows, error) {
+	stmt, err := d.queries.get(ctx, d.readers, text)
+	switch {
+	case err != nil:
+		return nil, err
+	case stmt == nil:
+		return d.readers.QueryContext(ctx, text, args...)
+	default:
+		return stmt.QueryContext(ctx, args...)
+	}
 }
 
 func openSQLite(ctx context.Context, config Config) (*sqliteDB, error) {
@@ -242,7 +299,7 @@ func (d *sqliteDB) copyInto(ctx context.Context, path string) error {
 }
 
 func (d *sqliteDB) close() error {
-	var errs []error
+	errs := []error{d.queries.close()}
 	for _, stmt := range d.prepared {
 		errs = append(errs, stmt.Close())
 	}
@@ -267,7 +324,7 @@ func (d *sqliteDB) explain(err error) error {
 
 // closedOr recognises the use of a closed store.
 func closedOr(err error) error {
-	if err != nil && (err.Error() == "sql: database is closed" || err.Error() == "closed pool") {
+	if err != nil && (err.Error() == "sql: database is closed" || err.Error() == "sql: statement is closed" || err.Error() == "closed pool") {
 		return ErrClosed
 	}
 	return err

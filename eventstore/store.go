@@ -140,6 +140,8 @@ type database interface {
 	reads() *sql.DB
 	writes() *sql.DB
 	applications() *sql.DB
+	// query reads from the log.
+	query(ctx context.Context, text string, args ...any) (*sql.Rows, error)
 	// options are those of the store's own transactions.
 	options() *sql.TxOptions
 	// listen calls changed whenever somebody has appended, until ctx ends. It returns at once where nobody
