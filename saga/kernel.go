@@ -2,6 +2,8 @@ package saga
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -270,13 +272,17 @@ func (t *Turn[S]) made(duplicate *eventstore.DuplicateError) bool {
 // nth is the id of the event that is decided after n others.
 func (t *Turn[S]) nth(n int) string { return t.id(strconv.Itoa(n)) }
 
-// id is made from what is decided on, by whom, and what it is.
+// id is made from what is decided on, by whom, and what it is: a UUID of version 8 (RFC 9562). It begins with the time of what is
+// decided on, as those of version 7 do with theirs, so that an index over ids grows at its end.
 func (t *Turn[S]) id(what string) string {
-	return uuid.NewSHA1(namespace(), []byte(t.source+"\x00"+t.key+"\x00"+what)).String()
+	id := uuid.NewHash(sha256.New(), uuid.Nil, []byte(t.source+"\x00"+t.key+"\x00"+what), 8)
+	if at := t.Trigger.Time.UnixMilli(); at > 0 { // and not where there is none
+		var b [8]byte
+		binary.BigEndian.PutUint64(b[:], uint64(at))
+		copy(id[:6], b[2:])
+	}
+	return id.String()
 }
-
-// namespace is that of the ids of decisions.
-func namespace() uuid.UUID { return uuid.NameSpaceURL }
 
 // keyOf names an event, for what is decided about it.
 func keyOf(e event.Event) string { return e.Source + "\x00" + e.ID }

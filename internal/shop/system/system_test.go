@@ -19,7 +19,7 @@ import (
 	"github.com/evdemo/evdemo/topology"
 )
 
-func openStore(t *testing.T) *eventstore.Store {
+func openStore(t testing.TB) *eventstore.Store {
 	t.Helper()
 	store, err := eventstore.Open(t.Context(), eventstore.Config{DB: filepath.Join(t.TempDir(), "shop.db")})
 	require.NoError(t, err)
@@ -27,7 +27,7 @@ func openStore(t *testing.T) *eventstore.Store {
 	return store
 }
 
-func place(t *testing.T, store *eventstore.Store, n int) {
+func place(t testing.TB, store *eventstore.Store, n int) {
 	t.Helper()
 	random := rand.New(rand.NewPCG(uint64(n), 1))
 	writes := make([]eventstore.StreamWrite, n)
