@@ -128,7 +128,9 @@ func (s *stores) bareHTTP(ctx context.Context) (l load, err error) {
 	go func() { ended <- server.Serve(listener) }()
 	l, err = s.wrk(ctx, "http://"+listener.Addr().String()+"/api/orders")
 	err = errors.Join(err, server.Close())
-	<-ended
+	if served := <-ended; !errors.Is(served, http.ErrServerClosed) {
+		err = errors.Join(err, served)
+	}
 	return l, err
 }
 
@@ -143,7 +145,9 @@ func (s *stores) serveHTTP(ctx context.Context) (l load, err error) {
 	if err := command.Start(); err != nil {
 		return l, err
 	}
-	defer func() { err = errors.Join(err, command.Process.Signal(syscall.SIGTERM), command.Wait(), removeAll(file)) }()
+	defer func() {
+		err = errors.Join(err, command.Process.Signal(syscall.SIGTERM), command.Wait(), removeAll(file))
+	}()
 	at := regexp.MustCompile(`url=(\S+)`)
 	lines := bufio.NewScanner(said)
 	for lines.Scan() {

@@ -67,7 +67,7 @@ func runFor(ctx context.Context, t *testing.T, store *eventstore.Store, flow ser
 		truth, err := readTruth(ctx, store)
 		require.NoError(t, err)
 		n := 0
-		for _, err := range sink.ReadLake(places.Lake()) {
+		for _, err := range sink.ReadLake(ctx, places.Lake()) {
 			require.NoError(t, err)
 			n++
 		}

@@ -125,9 +125,9 @@ func (r *reconciling) compared(name, what string, count, wrong int) {
 	r.report.Sinks = append(r.report.Sinks, Compared{Sink: name, What: what, Count: count, Wrong: wrong})
 }
 
-func (r *reconciling) lake(_ context.Context, dir string) error {
+func (r *reconciling) lake(ctx context.Context, dir string) error {
 	lines := newSeen(r, "the lake")
-	for e, err := range sink.ReadLake(dir) {
+	for e, err := range sink.ReadLake(ctx, dir) {
 		if err != nil {
 			return err
 		}

@@ -59,7 +59,7 @@ func checkLake(t *testing.T, at place, orders int) {
 
 func readLake(t *testing.T, dir string) (events []event.Event) {
 	t.Helper()
-	for e, err := range sink.ReadLake(dir) {
+	for e, err := range sink.ReadLake(t.Context(), dir) {
 		require.NoError(t, err)
 		events = append(events, e)
 	}
@@ -132,7 +132,7 @@ func TestLakeDamage(t *testing.T) {
 	require.NoError(t, os.Truncate(first, int64(len(content)-1)))
 	refused("2026-03-30.jsonl has")
 	var last error
-	for _, err := range sink.ReadLake(at.Dir) {
+	for _, err := range sink.ReadLake(t.Context(), at.Dir) {
 		last = err
 	}
 	require.ErrorIs(t, last, sink.ErrDamaged)

@@ -41,10 +41,10 @@ func lakeDays(ctx context.Context, db *sql.DB) (days []lakeDayLength, err error)
 
 // ReadLake gives all events in the JSONL files of a lake, day by day, and within a day in the order of their arrival. It
 // may be called while a process has the lake open: then it gives what was committed when it began. After an error there
-// is nothing more.
-func ReadLake(dir string) iter.Seq2[event.Event, error] {
+// is nothing more. ctx bounds the look at the index.
+func ReadLake(ctx context.Context, dir string) iter.Seq2[event.Event, error] {
 	return func(yield func(event.Event, error) bool) {
-		days, err := lengthsOf(dir)
+		days, err := lengthsOf(ctx, dir)
 		if err != nil {
 			yield(event.Event{}, fmt.Errorf("read data lake %s: %w", dir, sqlitefile.Explain(err)))
 			return
@@ -60,7 +60,7 @@ func ReadLake(dir string) iter.Seq2[event.Event, error] {
 }
 
 // lengthsOf asks the index of a lake, which may be open elsewhere.
-func lengthsOf(dir string) ([]lakeDayLength, error) {
+func lengthsOf(ctx context.Context, dir string) ([]lakeDayLength, error) {
 	path := filepath.Join(dir, lakeIndex)
 	if _, err := os.Stat(path); err != nil {
 		return nil, err
@@ -70,7 +70,7 @@ func lengthsOf(dir string) ([]lakeDayLength, error) {
 		return nil, err
 	}
 	defer db.Close()
-	return lakeDays(context.Background(), db)
+	return lakeDays(ctx, db)
 }
 
 // Row is an event as it is in a Parquet file. Its time has microseconds.

@@ -19,25 +19,25 @@ import (
 	"github.com/evdemo/evdemo/topology"
 )
 
-func openStore(t testing.TB) *eventstore.Store {
-	t.Helper()
-	store, err := eventstore.Open(t.Context(), eventstore.Config{DB: filepath.Join(t.TempDir(), "shop.db")})
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, store.Close()) })
+func openStore(tb testing.TB) *eventstore.Store {
+	tb.Helper()
+	store, err := eventstore.Open(tb.Context(), eventstore.Config{DB: filepath.Join(tb.TempDir(), "shop.db")})
+	require.NoError(tb, err)
+	tb.Cleanup(func() { require.NoError(tb, store.Close()) })
 	return store
 }
 
-func place(t testing.TB, store *eventstore.Store, n int) {
-	t.Helper()
+func place(tb testing.TB, store *eventstore.Store, n int) {
+	tb.Helper()
 	random := rand.New(rand.NewPCG(uint64(n), 1))
 	writes := make([]eventstore.StreamWrite, n)
 	for i := range writes {
 		var err error
 		writes[i], err = shop.Placed(shop.Sample(random))
-		require.NoError(t, err)
+		require.NoError(tb, err)
 	}
-	_, err := store.Append(t.Context(), writes...)
-	require.NoError(t, err)
+	_, err := store.Append(tb.Context(), writes...)
+	require.NoError(tb, err)
 }
 
 // runUntilSound runs a shop until nothing is wrong with it any more.
