@@ -49,6 +49,8 @@ func helpExamples() map[string]example {
 		`evdemo store append order-1 --db orders.db --type order.created --data '{"amount": 50, "status": "new"}' && ` +
 		`evdemo store append order-1 --db orders.db --type order.paid --data @paid.json`
 	keeps := example{before: stored}
+	serves := example{underway: "serving", endless: true}
+	syncs := example{underway: "the shop is open", endless: true}
 	opens := example{before: "evdemo shop place --count 3", underway: "the shop is open", endless: true}
 	// A shop that has sinks, and no orders.
 	const shop = `(evdemo shop run --bus memory 2> shop.log & pid=$!; until grep -q 'shop is open' shop.log; do sleep 0.1; done; kill $pid; wait $pid)`
@@ -169,10 +171,19 @@ func helpExamples() map[string]example {
 		"evdemo shop place": {},
 		"evdemo shop place --count 1000 --rate 200 --seed 7 -o json": {},
 		"evdemo shop check": shopped,
-		"evdemo shop check --db postgres://shop@localhost/shop -o json": {before: strings.ReplaceAll(shop, "evdemo shop", "EVDEMO_DB=postgres://shop@localhost/shop evdemo shop")},
+		"evdemo shop check --db postgres://shop@localhost/shop -o json":            {before: strings.ReplaceAll(shop, "evdemo shop", "EVDEMO_DB=postgres://shop@localhost/shop evdemo shop")},
+		`evdemo shop check --sinks "" --wait 1m`:                                   shopped,
 		"evdemo shop search":                                                       shopped,
 		"evdemo shop search 'status:shipped user:user-7'":                          shopped,
 		"evdemo shop search '+status:cancelled +amount:>=5000' --limit 50 -o json": shopped,
+
+		"evdemo shop sync": syncs,
+		"evdemo shop sync --slow payment=2s --refuse shipping=0.05":                                syncs,
+		"evdemo shop sync --addr 127.0.0.1:8081 --db shop-sync.db --fail payment=0.2 --down email": syncs,
+
+		"evdemo serve --db shop.db": serves,
+		"evdemo serve --db postgres://shop@localhost/shop --addr 127.0.0.1:8081":                    serves,
+		"EVDEMO_STRIPE_SECRET=whsec_... evdemo serve --db shop.db --rate 5000 --rate-per-client 50": serves,
 
 		"evdemo topology show":                                                           {},
 		"evdemo topology show -o yaml > topology.yaml":                                   {},
@@ -215,7 +226,7 @@ func TestExamplesAreKnown(t *testing.T) {
 			shown = append(shown, strings.TrimSpace(line))
 		}
 	}
-	run := slices.Concat(slices.Collect(maps.Keys(helpExamples())), brokerExamples(), demoExamples())
+	run := slices.Concat(slices.Collect(maps.Keys(helpExamples())), brokerExamples(), demoExamples(), proveExamples())
 	for _, line := range shown {
 		assert.Contains(t, run, line, "an example of a help text that no test runs")
 	}
@@ -324,14 +335,15 @@ func newCopyist(t *testing.T, url string) *copyist {
 		dir: dir, url: url,
 		env: map[string]string{
 			"PATH": filepath.Join(dir, "bin") + ":" + os.Getenv("PATH"), "HOME": dir, "GORACE": os.Getenv("GORACE"),
-			"EVDEMO_STATE_DIR": filepath.Join(dir, "state"),
+			"EVDEMO_STATE_DIR": filepath.Join(dir, "state"), "EVDEMO_ADDR": "127.0.0.1:0",
 		},
 		names: strings.NewReplacer(
 			"--topic orders", "--topic "+prefix+"orders", "--queue payments", "--queue "+prefix+"payments",
 			"--into-queue payments", "--into-queue "+prefix+"payments", "orders.email", prefix+"orders.email",
 			"dlq show payments", "dlq show "+prefix+"payments", "dlq redrive payments", "dlq redrive "+prefix+"payments",
 			"dlq discard payments", "dlq discard "+prefix+"payments", "dlq export payments", "dlq export "+prefix+"payments",
-			"dlq list payments", "dlq list "+prefix+"payments", "payments-repaired", prefix+"repaired", "127.0.0.1:9090", "127.0.0.1:0",
+			"dlq list payments", "dlq list "+prefix+"payments", "payments-repaired", prefix+"repaired", "127.0.0.1:9090", "127.0.0.1:0", "--addr 127.0.0.1:8081", "--addr 127.0.0.1:0",
+			"whsec_...", "whsec_DaLRHCRs35vEXqOE8uTEAXGLGUOnyaFf",
 			"amqp://guest:guest@localhost:5672/", url,
 		),
 	}

@@ -63,6 +63,7 @@ func newRootCommand(app *App) *cobra.Command {
 		newTraceCommand(app, nil),
 		newStoreCommand(app),
 		newShopCommand(app),
+		newServeCommand(app, nil),
 		newDLQCommand(app),
 		newSchemaCommand(app),
 		newTopologyCommand(app),

@@ -28,6 +28,8 @@ func newShopCommand(app *App) *cobra.Command {
 		newShopPlaceCommand(app, nil),
 		newShopCheckCommand(app, nil),
 		newShopSearchCommand(app, nil),
+		newShopSyncCommand(app, nil),
+		newShopProveCommand(app, nil),
 	)
 	return cmd
 }
