@@ -381,6 +381,8 @@ func (c *copyist) rename(line string) string {
 func (c *copyist) command(ctx context.Context, line string, output *lockedBuffer) *exec.Cmd {
 	if line = c.rename(line); strings.HasPrefix(line, "evdemo") && !strings.Contains(line, " | ") && !strings.Contains(line, " && evdemo") {
 		line = "exec " + line // so that signals reach it
+	} else if regexp.MustCompile(`^[A-Z_]+=[^ $]+ evdemo`).MatchString(line) {
+		line = "exec env " + line
 	}
 	cmd := exec.CommandContext(ctx, "sh", "-c", line)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = c.dir, output, output
