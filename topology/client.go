@@ -108,9 +108,10 @@ func isDown(err error) bool {
 	return ok && reply.Code == amqp.NotFound && strings.Contains(reply.Reason, "is down or inaccessible")
 }
 
-// declare declares an exchange or a queue as it stands, with errors as they come.
+// declare declares an exchange or a queue as it stands, with errors as they come. Another program may have declared the queue
+// just now, and its leader not be there yet.
 func (c *client) declare(ctx context.Context, d declaration) error {
-	return c.do(ctx, func(ch *amqp.Channel) error {
+	return c.doOnceUp(ctx, func(ch *amqp.Channel) error {
 		if d.kind == KindExchange {
 			return ch.ExchangeDeclare(d.name, d.exchangeType, d.durable, d.autoDelete, d.internal, false, d.args)
 		}
