@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -14,6 +15,7 @@ import (
 	"github.com/evdemo/evdemo/eventstore"
 	"github.com/evdemo/evdemo/internal/shop/check"
 	"github.com/evdemo/evdemo/internal/shop/sink"
+	"github.com/evdemo/evdemo/internal/shop/system"
 )
 
 const shopCheckLong = `Prove a shop from outside: read its event store from the first event to the last, and what its sinks have, and
@@ -36,6 +38,8 @@ type shopCheckOptions struct {
 	storeOptions
 
 	sinks  string
+	check.Elsewhere
+
 	wait   time.Duration
 	most   int
 	output *output
@@ -54,6 +58,11 @@ func newShopCheckCommand(app *App, run func(context.Context, *App, *shopCheckOpt
 		Example: shopCheckExample,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			for _, name := range opts.Without {
+				if !slices.Contains(system.SinkNames(), name) {
+					return usageErrorf("--without %.40q: want some of %s", name, strings.Join(system.SinkNames(), ", "))
+				}
+			}
 			err := errors.Join(opts.check(), notNegative("--findings", int64(opts.most)))
 			if opts.wait < 0 {
 				err = errors.Join(err, fmt.Errorf("--wait %v: want 0 or more", opts.wait))
@@ -67,6 +76,8 @@ func newShopCheckCommand(app *App, run func(context.Context, *App, *shopCheckOpt
 	flags := cmd.Flags()
 	opts.addShopFlags(flags)
 	flags.StringVar(&opts.sinks, "sinks", shopSinks, "folder of the sinks; \"\" checks the log alone")
+	flags.StringVar(&opts.AnalyticsDB, "analytics-db", "", "postgres:// URL of the analytics database, where it is not in the folder")
+	flags.StringSliceVar(&opts.Without, "without", nil, "sinks that are not compared: crm, where it is not the stand-in")
 	flags.DurationVar(&opts.wait, "wait", 0, "how long to wait for what is under way, until all of the log holds")
 	flags.IntVar(&opts.most, "findings", 20, "how many findings to show (0: all)")
 	opts.output = outputFlag(flags, "table", "json")
@@ -88,7 +99,7 @@ func runShopCheck(ctx context.Context, app *App, opts *shopCheckOptions) (err er
 			findings = append(findings, f)
 		}
 	}
-	report, err := checkShop(ctx, store, opts.sinks, shown)
+	report, err := checkShopWith(ctx, store, opts.sinks, opts.Elsewhere, shown)
 	if err != nil {
 		return interrupted(ctx, "all of it was read", err)
 	}
@@ -134,11 +145,17 @@ const waitTick = 500 * time.Millisecond
 
 // checkShop checks the log, and the sinks where there are any.
 func checkShop(ctx context.Context, store *eventstore.Store, sinks string, found func(check.Finding)) (check.Report, error) {
+	return checkShopWith(ctx, store, sinks, check.Elsewhere{}, found)
+}
+
+func checkShopWith(
+	ctx context.Context, store *eventstore.Store, sinks string, elsewhere check.Elsewhere, found func(check.Finding),
+) (check.Report, error) {
 	report, err := check.Log(ctx, store, found)
 	if err != nil || sinks == "" {
 		return report, err
 	}
-	err = check.Sinks(ctx, store, sink.Places{Dir: sinks}, &report, found)
+	err = check.Sinks(ctx, store, sink.Places{Dir: sinks}, elsewhere, &report, found)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		err = usageErrorf("there are no sinks in %s: say where with --sinks, or check the log alone with --sinks \"\"", sinks)

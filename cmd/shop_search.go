@@ -17,8 +17,8 @@ import (
 const shopSearchLong = `Search the orders in the index that the sink "search" keeps, while it runs or afterwards.
 
 QUERY has words, which are looked for everywhere, or FIELD:VALUE with the fields id, user, sku, status,
-amount, created and tracking. What begins with + must match, what begins with - must not. Without a QUERY
-all orders are found.
+amount, created and tracking. What begins with + must match, what begins with - must not; put -- in front of a
+QUERY that begins with one. Without a QUERY all orders are found.
 
 Broker and database: not used.
 

@@ -1,6 +1,7 @@
 package publisher
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -163,12 +164,15 @@ func Open(ctx context.Context, config Config) (*Publisher, error) {
 // lossKnown is how long after a call has failed it may take until it is known that the connection is lost.
 const lossKnown = 100 * time.Millisecond
 
-// connect gives the first session, on which everything is declared. One that is lost while that is done is no session yet.
+// connect gives the first session, on which everything is declared. One that is lost while that is done is no session yet:
+// there is another one, after a pause, until Config.ConnectTimeout is over.
 func (c *Config) connect(ctx context.Context) (*session.Session, error) {
-	for deadline := time.Now().Add(c.ConnectTimeout); ; {
+	deadline, pauses := time.Now().Add(c.ConnectTimeout), session.NewBackOff()
+	var last error
+	for {
 		first, err := session.DialWithin(ctx, c.session(), time.Until(deadline))
 		if err != nil {
-			return nil, err
+			return nil, cmp.Or(last, err)
 		}
 		if err = c.Declare.Apply(ctx, first); err == nil {
 			return first, nil
@@ -180,8 +184,15 @@ func (c *Config) connect(ctx context.Context) (*session.Session, error) {
 		case <-time.After(lossKnown):
 		}
 		first.Close()
-		if !lost || ctx.Err() != nil || time.Until(deadline) <= 0 {
+		pause := pauses.NextBackOff()
+		if !lost || time.Until(deadline) <= pause {
 			return nil, err
+		}
+		last = err
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return nil, ctx.Err()
 		}
 	}
 }

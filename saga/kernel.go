@@ -3,7 +3,6 @@ package saga
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -272,14 +271,12 @@ func (t *Turn[S]) made(duplicate *eventstore.DuplicateError) bool {
 // nth is the id of the event that is decided after n others.
 func (t *Turn[S]) nth(n int) string { return t.id(strconv.Itoa(n)) }
 
-// id is made from what is decided on, by whom, and what it is: a UUID of version 8 (RFC 9562). It begins with the time of what is
-// decided on, as those of version 7 do with theirs, so that an index over ids grows at its end.
+// id is made from what is decided on, by whom, and what it is: a UUID of version 8 (RFC 9562). Where the trigger's id begins
+// with a time, as those of versions 7 and 8 do, this one begins with the same, so that an index over ids grows at its end.
 func (t *Turn[S]) id(what string) string {
 	id := uuid.NewHash(sha256.New(), uuid.Nil, []byte(t.source+"\x00"+t.key+"\x00"+what), 8)
-	if at := t.Trigger.Time.UnixMilli(); at > 0 { // and not where there is none
-		var b [8]byte
-		binary.BigEndian.PutUint64(b[:], uint64(at))
-		copy(id[:6], b[2:])
+	if trigger, err := uuid.Parse(t.Trigger.ID); err == nil && (trigger.Version() == 7 || trigger.Version() == 8) {
+		copy(id[:6], trigger[:6])
 	}
 	return id.String()
 }

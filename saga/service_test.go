@@ -219,3 +219,28 @@ func TestEmit(t *testing.T) {
 	require.JSONEq(t, "5", string(did.Data))
 	require.WithinDuration(t, time.Now(), did.Time, patience)
 }
+
+// An event is its source and id: whoever sends it again with another time sends the same one.
+func TestSentAgainAtAnotherTime(t *testing.T) {
+	t.Parallel()
+	store := openFile(t)
+	var keys []string
+	p := participant(t, store, func(_ context.Context, turn *saga.Turn[*account]) error {
+		keys = append(keys, turn.Key())
+		turn.Emit("did", len(keys))
+		return nil
+	})
+	for _, id := range []string{event.NewID(), "evt-1"} {
+		keys = nil
+		e := happened(t, "asked", "account-"+id, nil)
+		e.ID = id
+		for range 3 {
+			mustDeliver(t, p.Handle, e)
+			e.Time = e.Time.Add(time.Second)
+		}
+		require.Len(t, read(t, store, eventstore.Query{Stream: "account-" + id}), 1)
+		require.Len(t, keys, 3)
+		require.Equal(t, keys[0], keys[1])
+		require.Equal(t, keys[0], keys[2])
+	}
+}

@@ -109,6 +109,9 @@ func matches(values []string, tag string) bool {
 
 // waited waits until the view has seen a version.
 func (a *API) waited(w http.ResponseWriter, r *http.Request, q asked) bool {
+	if r.ContentLength != 0 { // net/http would wait for a body before it answers, now for ever
+		w.Header().Set("Connection", "close")
+	}
 	patient(w)
 	ctx, cancel := context.WithTimeout(r.Context(), q.timeout)
 	defer cancel()

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -57,6 +58,8 @@ const (
 	Told        Rule = "customers are told of each end once on every channel"
 	Points      Rule = "points are awarded for what is shipped, and only for that"
 	SagaEnds    Rule = "every saga ends as its order does"
+	InOrder     Rule = "nothing happens to an order before what it rests on"
+	Same        Rule = "an order stays as it was placed"
 	Known       Rule = "every event belongs to an order, and can be read"
 	SinkOnce    Rule = "a sink has each event once"
 	SinkMissing Rule = "a sink has every event"
@@ -183,6 +186,10 @@ func (b *book) decided(r *eventstore.Recorded) {
 	if e == nil {
 		return
 	}
+	if !reflect.DeepEqual(d.Order, e.order) {
+		b.wrong(Same, d.Order.OrderID, "position %d: %s has %+v, and it was %+v", r.Position, r.Type, d.Order, e.order)
+	}
+	b.inOrder(r, e)
 	e.seen[r.Type]++
 	switch r.Type {
 	case shop.PaymentProcessed:
@@ -191,6 +198,36 @@ func (b *book) decided(r *eventstore.Recorded) {
 	case shop.PaymentRefunded:
 		e.back += d.Amount
 		b.report.Refunded += d.Amount
+	}
+}
+
+// inOrder looks at what there must have been before an event, and what not: positions are in the order of the commits.
+func (b *book) inOrder(r *eventstore.Recorded, e *entry) {
+	var before, not []string
+	switch r.Type {
+	case shop.PaymentProcessed:
+		before, not = []string{shop.FraudCleared}, []string{shop.PaymentVoided, shop.OrderCancelled}
+	case shop.InventoryReserved:
+		before, not = []string{shop.PaymentProcessed}, []string{shop.PaymentRefunded, shop.InventoryReleased, shop.OrderCancelled}
+	case shop.OrderShipped:
+		before = []string{shop.PaymentProcessed, shop.InventoryReserved}
+		not = []string{shop.PaymentRefunded, shop.InventoryReleased, shop.OrderCancelled}
+	case shop.PaymentRefunded:
+		before, not = []string{shop.PaymentProcessed}, []string{shop.OrderShipped}
+	case shop.LoyaltyAwarded:
+		before = []string{shop.OrderShipped}
+	case shop.OrderCancelled:
+		not = []string{shop.OrderShipped}
+	}
+	for _, t := range before {
+		if !e.has(t) {
+			b.wrong(InOrder, e.order.OrderID, "position %d: %s without %s before it", r.Position, r.Type, t)
+		}
+	}
+	for _, t := range not {
+		if e.has(t) {
+			b.wrong(InOrder, e.order.OrderID, "position %d: %s after %s", r.Position, r.Type, t)
+		}
 	}
 }
 
@@ -295,8 +332,8 @@ func (b *book) told(id string, e *entry) {
 	if e.has(shop.OrderCancelled) {
 		wanted["email about "+shop.OrderCancelled], wanted["push about "+shop.OrderCancelled] = 1, 1
 	}
-	if n := e.told["sms about "+shop.EmailBounced]; n == 1 {
-		delete(e.told, "sms about "+shop.EmailBounced)
+	if n := e.told["sms about "+shop.NotificationFailed]; n == 1 {
+		delete(e.told, "sms about "+shop.NotificationFailed)
 	}
 	if !maps.Equal(wanted, e.told) {
 		b.wrong(Told, id, "should have been told %v, and was told %v", wanted, e.told)

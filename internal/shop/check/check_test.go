@@ -77,7 +77,7 @@ func runFor(ctx context.Context, t *testing.T, store *eventstore.Store, flow ser
 	require.NoError(t, <-ended)
 	require.NoError(t, sinks.Close(ctx))
 	report := Report{Findings: map[Rule]int{}}
-	require.NoError(t, Sinks(ctx, store, places, &report, func(Finding) {}))
+	require.NoError(t, Sinks(ctx, store, places, Elsewhere{}, &report, func(Finding) {}))
 	return report.Sound()
 }
 
@@ -103,7 +103,7 @@ func TestASoundShop(t *testing.T) {
 			fail := func(f Finding) { t.Error(f) }
 			report, err := Log(t.Context(), store, fail)
 			require.NoError(t, err)
-			require.NoError(t, Sinks(t.Context(), store, places, &report, fail))
+			require.NoError(t, Sinks(t.Context(), store, places, Elsewhere{}, &report, fail))
 			require.True(t, report.Sound())
 			require.Equal(t, 12, report.Shipped+report.Cancelled)
 			require.Positive(t, report.Shipped)
@@ -154,6 +154,21 @@ func refund(t *testing.T, store *eventstore.Store) {
 	appendTo(t, store, "payment-"+r.Subject, e)
 }
 
+// backwards places an order, and has everything happen to it in the wrong order.
+func backwards(t *testing.T, store *eventstore.Store) {
+	t.Helper()
+	order := shop.Sample(rand.New(rand.NewPCG(4, 4)))
+	write, err := shop.Placed(order)
+	require.NoError(t, err)
+	_, err = store.Append(t.Context(), write)
+	require.NoError(t, err)
+	for _, eventType := range []string{shop.OrderShipped, shop.InventoryReserved, shop.PaymentProcessed, shop.FraudCleared} {
+		e, err := event.Caused(write.Events[0], eventType, "shop/test", shop.Decision{Order: order, Amount: order.Amount, Reference: "r"})
+		require.NoError(t, err)
+		appendTo(t, store, "test-"+order.OrderID, e)
+	}
+}
+
 func TestEachRuleCanBreak(t *testing.T) {
 	t.Parallel()
 	original, itsPlaces := soundShop(t, service.Orchestration)
@@ -200,6 +215,20 @@ func TestEachRuleCanBreak(t *testing.T) {
 			t.Helper()
 			again(t, s, shop.NotificationSent, shop.NotificationSent)
 		}, []Rule{Told}},
+		"shipped before it was paid": {func(t *testing.T, s *eventstore.Store) {
+			t.Helper()
+			backwards(t, s)
+		}, []Rule{InOrder}},
+		"other goods are shipped": {func(t *testing.T, s *eventstore.Store) {
+			t.Helper()
+			r := last(t, s, shop.OrderShipped)
+			var d shop.Decision
+			require.NoError(t, json.Unmarshal(r.Data, &d))
+			d.Order.Items = []shop.Item{{SKU: "item-40", Quantity: 1000}}
+			e, err := event.Caused(r.Event, shop.LoyaltyAwarded, "shop/loyalty", d)
+			require.NoError(t, err)
+			appendTo(t, s, r.Stream, e)
+		}, []Rule{Same}},
 		"not readable": {func(t *testing.T, s *eventstore.Store) {
 			t.Helper()
 			e, err := event.New(shop.PaymentProcessed, "shop/payment", []byte(`[]`))
@@ -230,7 +259,7 @@ func TestEachRuleCanBreak(t *testing.T) {
 			for _, rule := range one.rules {
 				require.Positive(t, rules[rule], "%s: %v", rule, found)
 			}
-			require.NoError(t, Sinks(t.Context(), store, places, &report, func(f Finding) { found = append(found, f) }))
+			require.NoError(t, Sinks(t.Context(), store, places, Elsewhere{}, &report, func(f Finding) { found = append(found, f) }))
 			if name != "stock taken twice" && name != "stock returned twice" { // those are published: the sinks have not heard of it
 				require.Positive(t, report.Findings[SinkMissing], found)
 			}
@@ -250,15 +279,18 @@ func TestSinksThatDisagree(t *testing.T) {
 		require.NoError(t, s.Handle(t.Context(), &worker.Delivery{Event: one}))
 	}
 	report := Report{Findings: map[Rule]int{}}
-	require.ErrorIs(t, Sinks(t.Context(), store, places, &report, func(Finding) {}), sink.ErrInUse)
+	require.ErrorIs(t, Sinks(t.Context(), store, places, Elsewhere{}, &report, func(Finding) {}), sink.ErrInUse)
 	require.NoError(t, sinks.Close(t.Context()))
 	var found []Finding
-	require.NoError(t, Sinks(t.Context(), store, places, &report, func(f Finding) { found = append(found, f) }))
+	require.NoError(t, Sinks(t.Context(), store, places, Elsewhere{}, &report, func(f Finding) { found = append(found, f) }))
 	require.Equal(t, 4, report.Findings[SinkAgrees], found) // the lake twice, analytics and the CRM; the index has it already
 
 	require.NoError(t, os.RemoveAll(places.Search()))
 	report = Report{Findings: map[Rule]int{}}
-	require.NoError(t, Sinks(t.Context(), store, places, &report, func(Finding) {}))
+	require.NoError(t, Sinks(t.Context(), store, places, Elsewhere{}, &report, func(Finding) {}))
 	require.Equal(t, 1, report.Findings[SinkMissing])
-	require.ErrorIs(t, Sinks(t.Context(), store, sink.Places{Dir: filepath.Join(places.Dir, "none")}, &report, func(Finding) {}), os.ErrNotExist)
+	report = Report{Findings: map[Rule]int{}}
+	require.NoError(t, Sinks(t.Context(), store, places, Elsewhere{Without: []string{"search"}}, &report, func(Finding) {}))
+	require.Zero(t, report.Findings[SinkMissing])
+	require.ErrorIs(t, Sinks(t.Context(), store, sink.Places{Dir: filepath.Join(places.Dir, "none")}, Elsewhere{}, &report, func(Finding) {}), os.ErrNotExist)
 }

@@ -17,9 +17,20 @@ import (
 	"github.com/evdemo/evdemo/internal/shop/sink"
 )
 
+// Elsewhere says which sinks are not in the folder.
+type Elsewhere struct {
+	// AnalyticsDB is the analytics database, where it is not a file in the folder.
+	AnalyticsDB string
+	// Without are sinks that are not compared.
+	Without []string
+}
+
 // Sinks compares what the sinks in a folder have with the log, adds what it compared to the report and calls found with
-// everything that is wrong. The sinks must have ended: while one of them is open the error wraps [sink.ErrInUse].
-func Sinks(ctx context.Context, store *eventstore.Store, places sink.Places, report *Report, found func(Finding)) error {
+// everything that is wrong. The sinks must have ended: while one of them is open the error wraps [sink.ErrInUse]. Of the lake
+// and the CRM everything is compared, of the index each order's status, and of analytics how many events and orders there are.
+func Sinks(
+	ctx context.Context, store *eventstore.Store, places sink.Places, elsewhere Elsewhere, report *Report, found func(Finding),
+) error {
 	if _, err := os.Stat(places.Dir); err != nil {
 		return err
 	}
@@ -37,7 +48,12 @@ func Sinks(ctx context.Context, store *eventstore.Store, places sink.Places, rep
 		{sink.AnalyticsName, places.Analytics(), r.analytics},
 		{sink.SearchName, places.Search(), r.search},
 	} {
-		if _, err := os.Stat(one.place); errors.Is(err, fs.ErrNotExist) {
+		if slices.Contains(elsewhere.Without, one.name) {
+			continue
+		}
+		if one.name == sink.AnalyticsName && elsewhere.AnalyticsDB != "" {
+			one.place = elsewhere.AnalyticsDB
+		} else if _, err := os.Stat(one.place); errors.Is(err, fs.ErrNotExist) {
 			r.wrong(SinkMissing, "", "there is no %s in %s", one.name, places.Dir)
 			continue
 		}

@@ -15,7 +15,7 @@ func newEmail(config Config) (Service, error) {
 	service := channel(Email, shop.OrderShipped, shop.OrderCancelled)
 	service.React[shop.EmailBounced] = func(_ context.Context, t *saga.Turn[notified]) error {
 		d, err := deliveryOf(t)
-		if err == nil && !t.State().Failed {
+		if err == nil && len(t.State().About) > 0 && !t.State().Failed { // others' mail bounces too
 			t.Emit(shop.NotificationFailed, shop.Notification{
 				OrderID: d.OrderID, UserID: d.UserID, Channel: Email, About: t.Trigger.Type, Reason: d.Reason,
 			})
@@ -28,15 +28,16 @@ func newEmail(config Config) (Service, error) {
 // Whose e-mail does not arrive gets an SMS.
 func newSMS(config Config) (Service, error) {
 	service := channel(SMS, shop.OrderShipped)
-	service.React[shop.EmailBounced] = func(_ context.Context, t *saga.Turn[notified]) error {
-		d, err := deliveryOf(t)
-		if err == nil && !t.State().About[shop.EmailBounced] {
-			t.Emit(shop.NotificationSent, shop.Notification{
-				OrderID: d.OrderID, UserID: d.UserID, Channel: SMS, About: t.Trigger.Type,
-				Text: fmt.Sprintf("We could not reach you by e-mail about your order %s.", d.OrderID),
-			})
+	service.React[shop.NotificationFailed] = func(_ context.Context, t *saga.Turn[notified]) error {
+		var n shop.Notification
+		if err := t.Read(&n); err != nil || n.Channel != Email || t.State().About[shop.NotificationFailed] {
+			return err
 		}
-		return err
+		t.Emit(shop.NotificationSent, shop.Notification{
+			OrderID: n.OrderID, UserID: n.UserID, Channel: SMS, About: t.Trigger.Type,
+			Text: fmt.Sprintf("We could not reach you by e-mail about your order %s.", n.OrderID),
+		})
+		return nil
 	}
 	return take(config, SMS, service)
 }

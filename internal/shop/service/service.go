@@ -193,7 +193,7 @@ func wanted() map[string][]string {
 		Shipping:    {shop.Commands, shop.Inventory},
 		Loyalty:     {shop.Commands, shop.Shipping},
 		Email:       {shop.Orders, shop.Providers, shop.Shipping},
-		SMS:         {shop.Providers, shop.Shipping},
+		SMS:         {shop.Notifications, shop.Shipping},
 		Push:        {shop.Orders, shop.Shipping},
 		Coordinator: {shop.Fraud, shop.Inventory, shop.Loyalty, shop.Orders, shop.Payments, shop.Shipping},
 	}

@@ -75,7 +75,9 @@ func FindOrders(ctx context.Context, dir, text string, limit int) (found Found, 
 		return Found{}, err
 	}
 	found, err = askSearch(ctx, filepath.Join(dir, searchSocket), text, limit)
-	if !errors.Is(err, os.ErrNotExist) && !errors.Is(err, syscall.ECONNREFUSED) {
+	nobody := errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) ||
+		errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.ENAMETOOLONG) // a path that is too long for a socket
+	if !nobody {
 		return found, err
 	}
 	s, err := OpenSearch(ctx, SearchConfig{Dir: dir})
