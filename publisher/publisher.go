@@ -169,8 +169,8 @@ const lossKnown = 100 * time.Millisecond
 func (c *Config) connect(ctx context.Context) (*session.Session, error) {
 	deadline, pauses := time.Now().Add(c.ConnectTimeout), session.NewBackOff()
 	var last error
-	for {
-		first, err := session.DialWithin(ctx, c.session(), time.Until(deadline))
+	for within := c.ConnectTimeout; ; within = time.Until(deadline) {
+		first, err := session.DialWithin(ctx, c.session(), within)
 		if err != nil {
 			return nil, cmp.Or(last, err)
 		}
