@@ -14,9 +14,12 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/evdemo/evdemo/eventstore"
+	"github.com/evdemo/evdemo/eventstore/relay"
 	"github.com/evdemo/evdemo/internal/shop/api"
 	"github.com/evdemo/evdemo/internal/shop/ingress"
+	"github.com/evdemo/evdemo/internal/shop/sink"
 	"github.com/evdemo/evdemo/internal/shop/view"
+	"github.com/evdemo/evdemo/worker"
 )
 
 const serveLong = `Serve the shop over HTTP: orders are placed and looked at, and webhooks of providers come in. It runs until
@@ -65,6 +68,7 @@ type serveOptions struct {
 	drainTimeout        time.Duration
 	stripe, sms, mail   string
 	webhookTolerance    time.Duration
+	cache               string
 }
 
 // newServeCommand builds "serve". Tests pass run to look at what was parsed.
@@ -98,6 +102,7 @@ func newServeCommand(app *App, run func(context.Context, *App, *serveOptions) er
 	flags.StringVar(&opts.mail, "mail-secret", "", "secret of the mail service's webhooks (Standard Webhooks): whsec_ and base64")
 	flags.DurationVar(&opts.webhookTolerance, "webhook-tolerance", ingress.DefaultTolerance, "how far the time in a webhook's signature may be off")
 	flags.DurationVar(&opts.drainDelay, "drain-delay", 0, "after an interrupt, how long to go on serving while /readyz says that it ends")
+	flags.StringVar(&opts.cache, "cache", "", "where orders are cached: memory, or redis://HOST:PORT, which \"shop run --cache\" invalidates (default: not)")
 	flags.DurationVar(&opts.drainTimeout, "drain-timeout", api.DefaultDrainTimeout, "after that, how long to wait for requests under way")
 	opts.operateOptions.addFlags(flags)
 	return cmd
@@ -160,7 +165,11 @@ func runServe(ctx context.Context, app *App, opts *serveOptions) (err error) {
 		return interrupted(ctx, "the view of orders was open", err)
 	}
 	defer func() { err = errors.Join(err, orders.Close()) }()
-	server, err := opts.server(app, store, orders)
+	cache, follow, err := opts.openCache(ctx, app, store)
+	if err != nil {
+		return interrupted(ctx, "the cache was open", err)
+	}
+	server, err := opts.server(app, store, orders, cache)
 	if err != nil {
 		return err
 	}
@@ -174,10 +183,10 @@ func runServe(ctx context.Context, app *App, opts *serveOptions) (err error) {
 		return err
 	}
 	app.tellServing(listener.Addr(), opts)
-	return opts.serve(ctx, listener, server, orders)
+	return opts.serve(ctx, listener, server, orders, follow)
 }
 
-func (o *serveOptions) server(app *App, store *eventstore.Store, orders *view.Orders) (*api.API, error) {
+func (o *serveOptions) server(app *App, store *eventstore.Store, orders *view.Orders, cache sink.Cache) (*api.API, error) {
 	config := api.Config{
 		Store: store, Orders: orders, MaxBody: o.maxBody, AppendTimeout: o.retryFor + serveMargin, Rate: o.rate, RatePerClient: o.ratePerClient,
 		DrainDelay: o.drainDelay, DrainTimeout: max(o.drainTimeout, 1), Logger: app.Logger(),
@@ -189,8 +198,50 @@ func (o *serveOptions) server(app *App, store *eventstore.Store, orders *view.Or
 	if err != nil {
 		return nil, usageError(err)
 	}
-	config.Webhooks = webhooks
+	config.Webhooks, config.Cache = webhooks, cache
 	return api.New(config)
+}
+
+// openCache opens what is asked for, if anything is. In memory somebody has to follow the log for it.
+func (o *serveOptions) openCache(ctx context.Context, app *App, store *eventstore.Store) (c sink.Cache, follow func(context.Context) error, err error) {
+	follow = func(ctx context.Context) error { <-ctx.Done(); return nil }
+	switch o.cache {
+	case "":
+		return nil, follow, nil
+	case "memory":
+	default:
+		redis, err := sink.OpenRedisCache(ctx, sink.RedisConfig{URL: o.cache, Logger: app.Logger()})
+		if err != nil {
+			return nil, nil, err
+		}
+		return redis, func(ctx context.Context) error { <-ctx.Done(); return redis.Close() }, nil
+	}
+	memory, err := sink.NewMemoryCache(0)
+	if err != nil {
+		return nil, nil, err
+	}
+	head, err := store.Head(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	invalidate := sink.NewCacheSink(memory)
+	return memory, func(ctx context.Context) error {
+		for ctx.Err() == nil {
+			for r, err := range store.Follow(ctx, eventstore.Query{After: head}) {
+				if err != nil { // the database is away, and what is cached is as it was then
+					app.Logger().Debug("the cache cannot follow the log; trying again", slog.Any("error", err))
+					break
+				}
+				head = r.Position
+				_ = invalidate.Handle(ctx, &worker.Delivery{Event: r.Event, Headers: relay.Headers(&r)}) // in memory it can only be nobody's event
+			}
+			select {
+			case <-time.After(time.Second):
+			case <-ctx.Done():
+			}
+		}
+		return nil
+	}, nil
 }
 
 func (a *App) tellServing(addr net.Addr, opts *serveOptions) {
@@ -201,7 +252,9 @@ func (a *App) tellServing(addr net.Addr, opts *serveOptions) {
 }
 
 // serve serves, and keeps the view until every request is answered.
-func (o *serveOptions) serve(ctx context.Context, listener net.Listener, server *api.API, orders *view.Orders) error {
+func (o *serveOptions) serve(
+	ctx context.Context, listener net.Listener, server *api.API, orders *view.Orders, follow func(context.Context) error,
+) error {
 	var group errgroup.Group
 	serving, over := context.WithCancel(ctx) // ends too where the view cannot be kept
 	defer over()
@@ -213,6 +266,10 @@ func (o *serveOptions) serve(ctx context.Context, listener net.Listener, server 
 			return explainStore(err)
 		}
 		return nil
+	})
+	group.Go(func() error {
+		defer over()
+		return explainStore(follow(viewing))
 	})
 	group.Go(func() error {
 		defer stop()

@@ -37,7 +37,7 @@ const shopCheckExample = `  evdemo shop check
 type shopCheckOptions struct {
 	storeOptions
 
-	sinks  string
+	sinks string
 	check.Elsewhere
 
 	wait   time.Duration

@@ -22,7 +22,8 @@ const shopRunLong = `Run services and sinks of the shop until SIGINT or SIGTERM:
 terminals may run some each, and more than one the same: then they compete.
 
 Services: order, fraud, payment, inventory, shipping, loyalty, email, sms, push, and with --saga orchestration
-the coordinator. Sinks: lake, analytics, search, crm, and with --webhook webhooks; one process runs each.
+the coordinator. Sinks: lake, analytics, search, crm, with --webhook webhooks and with --cache cache; one
+process runs each.
 
 With --saga choreography each service reacts to the one before it, and what failed is compensated by events.
 With --saga orchestration a coordinator asks for one step after the other. The business is the same, and a
@@ -58,6 +59,7 @@ type shopRunOptions struct {
 	sinks        string
 	analyticsDB  string
 	crm          string
+	cache        string
 	webhooks     []string
 	webhookTypes []string
 	secret       string
@@ -97,6 +99,7 @@ func newShopRunCommand(app *App, run func(context.Context, *App, *shopRunOptions
 	flags.StringVar(&opts.sinks, "sinks", shopSinks, "folder of the sinks")
 	flags.StringVar(&opts.analyticsDB, "analytics-db", "", "postgres:// URL of the analytics database (default: a file in the folder of the sinks)")
 	flags.StringVar(&opts.crm, "crm", "", "URL of the CRM (default: a stand-in on loopback)")
+	flags.StringVar(&opts.cache, "cache", "", "redis:// URL of the cache that \"serve --cache\" reads: orders that change are invalidated in it")
 	flags.StringArrayVar(&opts.webhooks, "webhook", nil, "URL to which events are posted as signed webhooks; may be repeated")
 	flags.StringArrayVar(&opts.webhookTypes, "webhook-type", nil, "only events of this type are posted; may be repeated")
 	flags.StringVar(&opts.secret, "webhook-secret", "", "secret that signs the webhooks: whsec_ and base64 (better: EVDEMO_WEBHOOK_SECRET)")
@@ -144,11 +147,14 @@ func (o *shopRunOptions) sinkConfig(app *App) system.SinkConfig {
 	if len(o.receivers) > 0 {
 		names = append(names, sink.WebhooksName)
 	}
+	if o.cache != "" {
+		names = append(names, sink.CacheName)
+	}
 	names = slices.DeleteFunc(names, func(name string) bool {
 		return slices.Contains(o.down, name) || len(o.names) > 0 && !slices.Contains(o.names, name)
 	})
 	return system.SinkConfig{
-		Places: sink.Places{Dir: o.sinks}, Names: names, AnalyticsDB: o.analyticsDB, CRMURL: o.crm, Receivers: o.receivers, Logger: app.Logger(),
+		Places: sink.Places{Dir: o.sinks}, Names: names, AnalyticsDB: o.analyticsDB, CRMURL: o.crm, CacheURL: o.cache, Receivers: o.receivers, Logger: app.Logger(),
 	}
 }
 
@@ -194,10 +200,10 @@ func runShopRun(ctx context.Context, app *App, opts *shopRunOptions) (err error)
 	if errors.Is(err, system.ErrName) || errors.Is(err, system.ErrFlow) {
 		return usageError(err)
 	}
-	if err == nil || len(counts) > 0 {
-		err = errors.Join(opts.report(app, counts), explainStore(err))
+	if err == nil || slices.ContainsFunc(counts, func(c system.Count) bool { return c.Handled+c.Failed > 0 }) {
+		return errors.Join(opts.report(app, counts), explainStore(err))
 	}
-	return err
+	return explainStore(err)
 }
 
 // report tells what each part has done.

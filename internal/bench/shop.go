@@ -82,6 +82,7 @@ func (s *stores) orchestrated(ctx context.Context, at *place) (p pair, err error
 	completed := 0
 	for _, err := range at.store.Follow(running, eventstore.Query{Types: []string{saga.TypeCompleted}}) {
 		if err != nil {
+			stop()
 			return p, errors.Join(err, <-ended)
 		}
 		if completed++; completed == sagas {

@@ -26,6 +26,7 @@ import (
 
 	"github.com/evdemo/evdemo/eventstore"
 	"github.com/evdemo/evdemo/internal/shop/problem"
+	"github.com/evdemo/evdemo/internal/shop/sink"
 	"github.com/evdemo/evdemo/internal/shop/view"
 )
 
@@ -44,6 +45,9 @@ type Config struct {
 	// Store is where orders are placed, and Orders the view of it, which somebody must run.
 	Store  *eventstore.Store
 	Orders *view.Orders
+	// Cache, if set, is asked for orders before the view is, but for those who wait for a version. Somebody must invalidate in it
+	// what events change: a sink.CacheSink. It may be behind by as long as that takes.
+	Cache sink.Cache
 	// Webhooks answers POST /webhooks/{provider}. Nil: there are none.
 	Webhooks http.Handler
 	// MaxBody is the largest body of an order, in bytes. Default 64 KiB.

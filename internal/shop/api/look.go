@@ -4,13 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/evdemo/evdemo/internal/shop/problem"
+	"github.com/evdemo/evdemo/internal/shop/sink"
 	"github.com/evdemo/evdemo/internal/shop/view"
 )
 
@@ -43,14 +46,34 @@ func (a *API) get(w http.ResponseWriter, r *http.Request, id string) {
 	if q.wait > 0 && !a.waited(w, r, q) {
 		return
 	}
-	found, err := a.config.Orders.Get(r.Context(), id)
+	found, err := a.find(r.Context(), id, q.wait == 0)
 	if err != nil {
 		a.readFailed(w, r, err)
 		return
 	}
 	if !unchanged(w, r, found.Version) {
-		answer(w, http.StatusOK, append(found.State, '\n'))
+		answer(w, http.StatusOK, append(slices.Clip(found.State), '\n'))
 	}
+}
+
+// find looks into the cache, if there is one, and into the view. A cache that fails is as good as none.
+func (a *API) find(ctx context.Context, id string, cached bool) (view.Found, error) {
+	cache := a.config.Cache
+	if cache == nil {
+		return a.config.Orders.Get(ctx, id)
+	}
+	if cached {
+		if value, ok, err := cache.Get(ctx, sink.OrderKey(id)); err == nil && ok {
+			return view.Found{Version: value.Position, State: value.Data}, nil
+		}
+	}
+	found, err := a.config.Orders.Get(ctx, id)
+	if err == nil {
+		if _, err := cache.Set(ctx, sink.OrderKey(id), sink.Cached{Data: found.State, Position: found.Version}); err != nil {
+			a.config.Logger.WarnContext(ctx, "api: an order cannot be cached", slog.Any("error", err))
+		}
+	}
+	return found, err
 }
 
 // asOf answers with the order of an earlier time.

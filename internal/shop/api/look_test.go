@@ -1,10 +1,12 @@
 package api_test
 
 import (
+	"bytes"
 	"fmt"
 	"math"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -15,6 +17,7 @@ import (
 	"github.com/evdemo/evdemo/eventstore"
 	"github.com/evdemo/evdemo/internal/shop"
 	"github.com/evdemo/evdemo/internal/shop/api"
+	"github.com/evdemo/evdemo/internal/shop/sink"
 )
 
 // caused appends what a service decided because of an event, and gives its position.
@@ -160,4 +163,30 @@ func TestDocumentAndHealth(t *testing.T) {
 	require.Equal(t, api.Document(), g.body)
 	require.Equal(t, "ok\n", string(s.get("/healthz").body))
 	require.Equal(t, "ready\n", string(s.get("/readyz").body))
+}
+
+// What is cached is served, but to those who wait for a version, until an event of the order invalidates it.
+func TestCache(t *testing.T) {
+	t.Parallel()
+	cache, err := sink.NewMemoryCache(10)
+	require.NoError(t, err)
+	s := serve(t, file(t), func(c *api.Config) { c.Cache = cache })
+	p := s.post(anOrder).placed(t)
+	path := "/api/orders/" + p.ID
+	fresh := s.get(path + "?wait=" + strconv.FormatInt(p.Version, 10))
+	require.Equal(t, http.StatusOK, fresh.status)
+	value, there, err := cache.Get(t.Context(), sink.OrderKey(p.ID))
+	require.NoError(t, err)
+	require.True(t, there)
+	require.Equal(t, p.Version, value.Position)
+	require.Equal(t, fresh.body, s.get(path).body)
+
+	marked := sink.Cached{Data: bytes.Replace(value.Data, []byte("user-123"), []byte("user-999"), 1), Position: value.Position}
+	stored, err := cache.Set(t.Context(), sink.OrderKey(p.ID), marked)
+	require.NoError(t, err)
+	require.True(t, stored)
+	require.Contains(t, string(s.get(path).body), "user-999", "from the cache")
+	require.Equal(t, fresh.body, s.get(path+"?wait="+strconv.FormatInt(p.Version, 10)).body, "not from the cache")
+	require.NoError(t, cache.Invalidate(t.Context(), sink.OrderKey(p.ID), p.Version+1))
+	require.Equal(t, fresh.body, s.get(path).body, "not from the cache any more")
 }

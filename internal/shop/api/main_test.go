@@ -25,7 +25,9 @@ import (
 	"github.com/evdemo/evdemo/internal/shop/view"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(postgrestest.Main(whole{m})) }
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(postgrestest.Main(whole{m}), goleak.IgnoreTopFunction("github.com/blevesearch/bleve_index_api.AnalysisWorker"))
+}
 
 // whole is the run of all tests, which fails where something is documented that none of them has seen.
 type whole struct{ postgrestest.Runner }

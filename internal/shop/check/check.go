@@ -139,7 +139,7 @@ func (b *book) enter(r *eventstore.Recorded) {
 		if strings.HasPrefix(r.Type, "saga.") {
 			return
 		}
-		if topic, _ := shop.Topic(r.Type); topic == shop.Commands {
+		if topic, ours := shop.Topic(r.Type); !ours || topic == shop.Commands { // a service that was added has events of its own
 			return
 		}
 		b.decided(r)

@@ -35,7 +35,7 @@ func soundShop(t *testing.T, flow service.Flow) (*eventstore.Store, sink.Places)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, store.Close()) })
 	random := rand.New(rand.NewPCG(1, 2))
-	for range 12 {
+	for range 40 {
 		write, err := shop.Placed(shop.Sample(random))
 		require.NoError(t, err)
 		_, err = store.Append(ctx, write)
@@ -105,7 +105,7 @@ func TestASoundShop(t *testing.T) {
 			require.NoError(t, err)
 			require.NoError(t, Sinks(t.Context(), store, places, Elsewhere{}, &report, fail))
 			require.True(t, report.Sound())
-			require.Equal(t, 12, report.Shipped+report.Cancelled)
+			require.Equal(t, 40, report.Shipped+report.Cancelled)
 			require.Positive(t, report.Shipped)
 			require.Positive(t, report.Cancelled)
 			require.Len(t, report.Sinks, 5)

@@ -9,8 +9,10 @@ const (
 	// fuseFailures is how many failures in a row it takes to leave a receiver alone.
 	fuseFailures = 5
 	// It is left alone for fuseFirst, and after each attempt that fails again for twice as long, up to fuseLongest.
-	fuseFirst   = time.Second
-	fuseLongest = 30 * time.Second
+	fuseFirst = time.Second
+	// fuseShortest is how long whoever asks too early waits at least: those who come back together come back too early.
+	fuseShortest = 250 * time.Millisecond
+	fuseLongest  = 30 * time.Second
 )
 
 // fuse keeps what fails from taking the time of others: after some failures in a row nothing is attempted for a while, and
@@ -29,7 +31,7 @@ func (f *fuse) attempt(now time.Time) (turn int, wait time.Duration) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if wait := f.until.Sub(now); wait > 0 {
-		return 0, wait
+		return 0, max(wait, fuseShortest)
 	}
 	if f.failures >= fuseFailures {
 		f.turn++

@@ -130,12 +130,19 @@ func (h *hand) forward(ctx context.Context) error {
 		}
 		cause = reply
 	}
-	return h.command(ctx, shop.ShipOrder, cause)
+	err := h.command(ctx, shop.ShipOrder, cause)
+	if errors.Is(err, eventstore.ErrOutcomeUnknown) { // then it may be shipped
+		h.status = Shipping
+	}
+	return err
 }
 
 // finish brings an order to its end by what is in the log. It is tried again after an error, until there is none.
 func (h *hand) finish(ctx context.Context) error {
 	if err := h.store(ctx); err != nil {
+		if _, conflict := errors.AsType[*eventstore.ConflictError](err); conflict { // the same order came again, and is in other hands
+			return nil
+		}
 		return err
 	}
 	for {

@@ -15,7 +15,7 @@ import (
 	"github.com/evdemo/evdemo/internal/shop/sink"
 )
 
-// SinkNames are the sinks of every shop. Webhooks are one more where somebody is to be told.
+// SinkNames are the sinks of every shop. Two more are there where somebody asks for them: webhooks, and the cache.
 func SinkNames() []string {
 	return []string{sink.LakeName, sink.AnalyticsName, sink.SearchName, sink.CRMName}
 }
@@ -25,6 +25,8 @@ func sinkTopics(name string) []string {
 	switch name {
 	case sink.SearchName:
 		return []string{shop.Orders, shop.Shipping}
+	case sink.CacheName:
+		return []string{shop.Orders, shop.Fraud, shop.Payments, shop.Inventory, shop.Shipping, shop.Loyalty}
 	case sink.CRMName:
 		return []string{shop.Orders, shop.Payments, shop.Shipping, shop.Loyalty}
 	default:
@@ -35,12 +37,14 @@ func sinkTopics(name string) []string {
 // SinkConfig says which sinks to open. Places is required.
 type SinkConfig struct {
 	sink.Places
-	// Names are the sinks to open: some of SinkNames, and webhooks.
+	// Names are the sinks to open: some of SinkNames, webhooks and cache.
 	Names []string
 	// AnalyticsDB is a PostgreSQL database for the sums of analytics. Default: a file in the folder.
 	AnalyticsDB string
 	// CRMURL is where the CRM is. Default: a stand-in, on loopback, with its customers in the folder.
 	CRMURL string
+	// CacheURL is the Redis that the cache invalidates orders in.
+	CacheURL string
 	// Receivers are those whom webhooks tell.
 	Receivers []sink.Receiver
 	// Logger is told what does not go well in the background. Default: nothing is logged.
@@ -105,6 +109,13 @@ func (c *SinkConfig) open(ctx context.Context, sinks *Sinks, name string) (sink.
 			}
 		}
 		return orNothing(sink.OpenCRM(ctx, sink.CRMConfig{URL: url}))
+	case sink.CacheName:
+		cache, err := sink.OpenRedisCache(ctx, sink.RedisConfig{URL: c.CacheURL, Logger: c.Logger})
+		if err != nil {
+			return nil, err
+		}
+		sinks.after = append(sinks.after, func(context.Context) error { return cache.Close() })
+		return sink.NewCacheSink(cache), nil
 	case sink.WebhooksName:
 		return orNothing(sink.OpenWebhooks(ctx, sink.WebhooksConfig{DB: c.Webhooks(), Receivers: c.Receivers, Logger: c.Logger}))
 	default:

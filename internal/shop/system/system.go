@@ -164,8 +164,10 @@ func (c *Config) parts() ([]part, error) {
 		here[one.Name()] = one
 	}
 	names := SinkNames()
-	if here[sink.WebhooksName] != nil {
-		names = append(names, sink.WebhooksName)
+	for _, name := range []string{sink.WebhooksName, sink.CacheName} {
+		if here[name] != nil {
+			names = append(names, name)
+		}
 	}
 	for _, name := range names {
 		if one := here[name]; one != nil {

@@ -6,11 +6,16 @@ import (
 
 	"github.com/evdemo/evdemo/internal/shop"
 	"github.com/evdemo/evdemo/internal/shop/service"
+	"github.com/evdemo/evdemo/internal/shop/sink"
 	"github.com/evdemo/evdemo/topology"
 )
 
 // attempts at an event before it is dead-lettered, with short delays: most of what fails in a shop is over soon.
 const attempts = 20
+
+// attemptsAtOthers is how often third parties are told before they are given up: for some days. That they ask to be told later
+// counts too.
+const attemptsAtOthers = 1_000_000
 
 func retry() []time.Duration { return []time.Duration{200 * time.Millisecond, 2 * time.Second} }
 
@@ -43,7 +48,11 @@ func spec(parts []part) topology.Spec {
 		s.Topics[topic] = topology.Topic{Queues: queues}
 	}
 	for _, p := range parts {
-		s.Queues[Queue(p.name)] = topology.Queue{Retry: retry(), MaxAttempts: attempts}
+		settings := topology.Queue{Retry: retry(), MaxAttempts: attempts}
+		if p.name == sink.WebhooksName {
+			settings.MaxAttempts = attemptsAtOthers
+		}
+		s.Queues[Queue(p.name)] = settings
 	}
 	return s
 }

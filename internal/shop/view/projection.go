@@ -5,7 +5,10 @@ import (
 	"database/sql"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
+	"strings"
+	"unicode"
 
 	"github.com/evdemo/evdemo/eventstore"
 	"github.com/evdemo/evdemo/internal/shop"
@@ -54,6 +57,9 @@ func reset(ctx context.Context, tx *sql.Tx) error {
 	return nil
 }
 
+// maxID is how many bytes the id of an order may have: that of a stream.
+const maxID = 1000
+
 // apply writes what an event means for its order. An event that cannot be read, or is about no order that is known, must
 // not stand in the way of all others: it is logged and passed over.
 func (o *Orders) apply(ctx context.Context, tx *sql.Tx, r eventstore.Recorded) error {
@@ -65,8 +71,15 @@ func (o *Orders) apply(ctx context.Context, tx *sql.Tx, r eventstore.Recorded) e
 		o.passedOver(ctx, &r, errors.New("it does not say which order it is about"))
 		return nil
 	}
+	if len(id) > maxID || strings.ContainsFunc(id, unicode.IsControl) { // which PostgreSQL would not take
+		o.passedOver(ctx, &r, errors.New("no order can have this id"))
+		return nil
+	}
 	if r.Type == shop.OrderCreated {
 		order, err := Order{}.apply(&r)
+		if err == nil && order.ID != id {
+			err = fmt.Errorf("it is about order %.60q", order.ID)
+		}
 		if err != nil {
 			o.passedOver(ctx, &r, err)
 			return nil
