@@ -41,8 +41,8 @@ Database and sinks: written.
 Exit codes: 0 all of it holds; 5 something does not; 2 wrong usage, or an event store that is not empty; 4
 no broker or no database; 1 anything else, an interrupt included.`
 
-const shopProveExample = `  evdemo shop prove --orders 300 --kills 10 --broker-kills 1
-  evdemo shop prove --orders 300 --kills 10 --broker-kills 1 --saga orchestration --seed 7 -o json
+const shopProveExample = `  evdemo shop prove --orders 200 --kills 8 --broker-kills 1
+  evdemo shop prove --orders 200 --kills 8 --broker-kills 1 --saga orchestration --seed 7 -o json
   evdemo shop prove --orders 100 --kills 0 --broker-kills 0 --broken`
 
 // Faults where nothing is said of them.

@@ -26,8 +26,8 @@ import (
 // proveExamples are those of the help of "shop prove".
 func proveExamples() []string {
 	return []string{
-		"evdemo shop prove --orders 300 --kills 10 --broker-kills 1",
-		"evdemo shop prove --orders 300 --kills 10 --broker-kills 1 --saga orchestration --seed 7 -o json",
+		"evdemo shop prove --orders 200 --kills 8 --broker-kills 1",
+		"evdemo shop prove --orders 200 --kills 8 --broker-kills 1 --saga orchestration --seed 7 -o json",
 		"evdemo shop prove --orders 100 --kills 0 --broker-kills 0 --broken",
 	}
 }
@@ -61,7 +61,7 @@ func testShopHolds(t *testing.T) {
 	code, out, err := prove(t, proveExamples()[0])
 	require.Equal(t, exitOK, code, out+err)
 	require.Contains(t, out, "\nIt holds: every order came to its right end, in ")
-	require.Regexp(t, `orders placed +│ 300 `, out)
+	require.Regexp(t, `orders placed +│ 200 `, out)
 	require.Regexp(t, `shipped, cancelled, open +│ 2\d\d, \d\d, 0 `, out)
 	require.Regexp(t, `parts killed +│ [2-9]\d times, of \d\d processes; frozen 1 times, ended 1 times `, out)
 	require.Regexp(t, `broker killed +│ 1 times, RabbitMQ \d`, out)
@@ -83,9 +83,9 @@ func testOrchestratedShopHolds(t *testing.T) {
 	require.True(t, report.Holds)
 	require.Empty(t, report.Findings)
 	require.Equal(t, service.Orchestration, report.Flow)
-	require.Equal(t, 300, report.Shipped+report.Cancelled)
+	require.Equal(t, 200, report.Shipped+report.Cancelled)
 	require.Positive(t, report.Cancelled)
-	require.GreaterOrEqual(t, report.Kills, 10)
+	require.GreaterOrEqual(t, report.Kills, 8)
 	require.Equal(t, 1, report.BrokerKills)
 	require.NotEmpty(t, report.Sinks)
 	require.Contains(t, err, "Killing the broker.", "progress is not data")
