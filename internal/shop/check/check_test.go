@@ -35,7 +35,7 @@ func soundShop(t *testing.T, flow service.Flow) (*eventstore.Store, sink.Places)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, store.Close()) })
 	random := rand.New(rand.NewPCG(1, 2))
-	for range 40 {
+	for range 20 {
 		write, err := shop.Placed(shop.Sample(random))
 		require.NoError(t, err)
 		_, err = store.Append(ctx, write)
@@ -57,7 +57,7 @@ func runFor(ctx context.Context, t *testing.T, store *eventstore.Store, flow ser
 	ended := make(chan error, 1)
 	go func() {
 		_, err := system.Run(running, system.Config{
-			Store: store, Flow: flow, Sinks: sinks, Faults: system.Faults{Seed: 3, Refuse: map[string]float64{service.Shipping: 0.3}},
+			Store: store, Flow: flow, Sinks: sinks, Faults: system.Faults{Seed: 3, Refuse: map[string]float64{service.Shipping: 0.4}},
 		})
 		ended <- err
 	}()
@@ -105,7 +105,7 @@ func TestASoundShop(t *testing.T) {
 			require.NoError(t, err)
 			require.NoError(t, Sinks(t.Context(), store, places, Elsewhere{}, &report, fail))
 			require.True(t, report.Sound())
-			require.Equal(t, 40, report.Shipped+report.Cancelled)
+			require.Equal(t, 20, report.Shipped+report.Cancelled)
 			require.Positive(t, report.Shipped)
 			require.Positive(t, report.Cancelled)
 			require.Len(t, report.Sinks, 5)

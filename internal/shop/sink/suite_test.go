@@ -22,7 +22,7 @@ import (
 const (
 	suiteOrders = 150
 	crashOrders = 400
-	kills       = 20
+	kills       = 10
 	// crashOffers is how often a process that is to be killed hands over everything: it should not come to its end.
 	crashOffers = 10
 )

@@ -47,7 +47,7 @@ func runChild(ctx context.Context, db string) error {
 }
 
 const (
-	kills     = 12
+	kills     = 6
 	customers = 8
 )
 
