@@ -2,7 +2,8 @@ package sink
 
 import (
 	"context"
-	"sync"
+
+	"github.com/evdemo/evdemo/internal/requests"
 )
 
 // maxGroup is how many callers share one wait for the disk at most.
@@ -12,12 +13,7 @@ const maxGroup = 512
 // close ends the goroutine.
 type group[T any] struct {
 	write func(ctx context.Context, batch []T) error
-
-	mu     sync.Mutex
-	queue  []asked[T]
-	closed bool
-
-	wake  chan struct{} // holds one
+	asked *requests.Queue[asked[T]]
 	ended chan struct{}
 }
 
@@ -28,7 +24,7 @@ type asked[T any] struct {
 
 // startGroup starts the goroutine. write writes a batch, all of it or nothing: its error is everybody's.
 func startGroup[T any](ctx context.Context, write func(ctx context.Context, batch []T) error) *group[T] {
-	g := &group[T]{write: write, wake: make(chan struct{}, 1), ended: make(chan struct{})}
+	g := &group[T]{write: write, asked: requests.New[asked[T]](maxGroup), ended: make(chan struct{})}
 	go g.run(context.WithoutCancel(ctx))
 	return g
 }
@@ -36,14 +32,9 @@ func startGroup[T any](ctx context.Context, write func(ctx context.Context, batc
 // do has an item written. Where ctx ends first, the item may be written all the same.
 func (g *group[T]) do(ctx context.Context, item T) error {
 	a := asked[T]{item, make(chan error, 1)}
-	g.mu.Lock()
-	if g.closed {
-		g.mu.Unlock()
+	if !g.asked.Add(a) {
 		return ErrClosed
 	}
-	g.queue = append(g.queue, a)
-	g.mu.Unlock()
-	g.poke()
 	select {
 	case err := <-a.done:
 		return err
@@ -52,28 +43,18 @@ func (g *group[T]) do(ctx context.Context, item T) error {
 	}
 }
 
-func (g *group[T]) poke() {
-	select {
-	case g.wake <- struct{}{}:
-	default:
-	}
-}
-
 // close has written what was asked for until now. More calls wait as well.
 func (g *group[T]) close() {
-	g.mu.Lock()
-	g.closed = true
-	g.mu.Unlock()
-	g.poke()
+	g.asked.Close()
 	<-g.ended
 }
 
 func (g *group[T]) run(ctx context.Context) {
 	defer close(g.ended)
 	for last := false; !last; {
-		<-g.wake
+		<-g.asked.Wake()
 		var batch []asked[T]
-		if batch, last = g.take(); len(batch) == 0 {
+		if batch, last = g.asked.Take(); len(batch) == 0 {
 			continue
 		}
 		items := make([]T, len(batch))
@@ -85,18 +66,4 @@ func (g *group[T]) run(ctx context.Context) {
 			a.done <- err
 		}
 	}
-}
-
-// take gives what is to be written next. Last means that nothing will follow.
-func (g *group[T]) take() (batch []asked[T], last bool) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	n := min(len(g.queue), maxGroup)
-	batch, g.queue = g.queue[:n:n], g.queue[n:]
-	if len(g.queue) > 0 {
-		g.poke()
-		return batch, false
-	}
-	g.queue = nil
-	return batch, g.closed
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/evdemo/evdemo/internal/pglink"
+	"github.com/evdemo/evdemo/internal/requests"
 	"github.com/evdemo/evdemo/worker"
 	"github.com/evdemo/evdemo/worker/inbox/internal/attempt"
 )
@@ -32,7 +33,7 @@ type keeper struct {
 	logger  *slog.Logger
 	place   string
 
-	asked *requests[keeping]
+	asked *requests.Queue[keeping]
 	ended chan struct{}
 
 	// These are the goroutine's.
@@ -72,7 +73,7 @@ const (
 func startKeeper(ctx context.Context, base *pgx.ConnConfig, config Config) *keeper {
 	k := &keeper{
 		config: base.Copy(), timeout: config.Timeout, logger: config.Logger, place: place(base),
-		asked: newRequests[keeping](), ended: make(chan struct{}), held: map[int64]int{}, lost: map[int64]int{},
+		asked: requests.New[keeping](maxGroup), ended: make(chan struct{}), held: map[int64]int{}, lost: map[int64]int{},
 	}
 	// Statistics come late to a table that grows quickly, and the events asked for are few in any case.
 	pglink.SetUp(k.config, map[string]string{"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off", "jit": "off"})
@@ -83,7 +84,7 @@ func startKeeper(ctx context.Context, base *pgx.ConnConfig, config Config) *keep
 // claim asks for an event. The lock is the caller's where the verdict is claimedIt, and only then.
 func (k *keeper) claim(ctx context.Context, key worker.Key, lock int64) (verdict, error) {
 	c := &claiming{key: key, lock: lock, done: make(chan claimed, 1)}
-	if !k.asked.add(keeping{claim: c}) {
+	if !k.asked.Add(keeping{claim: c}) {
 		return busy, attempt.ErrClosed
 	}
 	select {
@@ -99,11 +100,11 @@ func (k *keeper) claim(ctx context.Context, key worker.Key, lock int64) (verdict
 }
 
 // release ends a claim. After close there is none.
-func (k *keeper) release(lock int64) { k.asked.add(keeping{release: lock}) }
+func (k *keeper) release(lock int64) { k.asked.Add(keeping{release: lock}) }
 
 // close ends the goroutine and the session.
 func (k *keeper) close() {
-	k.asked.close()
+	k.asked.Close()
 	<-k.ended
 }
 
@@ -113,10 +114,10 @@ func (k *keeper) run(ctx context.Context) {
 	defer tick.Stop()
 	for {
 		select {
-		case <-k.asked.wake:
+		case <-k.asked.Wake():
 		case <-tick.C:
 		}
-		group, last := k.asked.take()
+		group, last := k.asked.Take()
 		if last {
 			refuse(group)
 			k.disconnect(ctx)

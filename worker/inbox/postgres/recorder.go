@@ -9,15 +9,19 @@ import (
 	"sync"
 	"time"
 
+	"github.com/evdemo/evdemo/internal/requests"
 	"github.com/evdemo/evdemo/worker"
 	"github.com/evdemo/evdemo/worker/inbox/internal/attempt"
 )
+
+// maxGroup is how many requests are answered together at most.
+const maxGroup = 256
 
 // recorder records the events of handlers that have not called Transact. What comes meanwhile is recorded in one
 // transaction, so that callers share the wait for the disk.
 type recorder struct {
 	store *Store
-	asked *requests[*recording]
+	asked *requests.Queue[*recording]
 	group sync.WaitGroup
 }
 
@@ -30,7 +34,7 @@ type recording struct {
 }
 
 func startRecorder(ctx context.Context, s *Store) *recorder {
-	w := &recorder{store: s, asked: newRequests[*recording]()}
+	w := &recorder{store: s, asked: requests.New[*recording](maxGroup)}
 	for range recorders {
 		w.group.Go(func() { w.run(ctx) })
 	}
@@ -42,7 +46,7 @@ func startRecorder(ctx context.Context, s *Store) *recorder {
 func (w *recorder) record(ctx context.Context, key worker.Key) error {
 	return w.store.insist(ctx, w.store.config.Timeout, "the record of event "+key.ID, func(context.Context) error {
 		r := &recording{key: key, done: make(chan error, 1)}
-		if !w.asked.add(r) {
+		if !w.asked.Add(r) {
 			return attempt.ErrClosed
 		}
 		return <-r.done
@@ -51,14 +55,14 @@ func (w *recorder) record(ctx context.Context, key worker.Key) error {
 
 // close ends the goroutines, when nobody wants anything of it any more.
 func (w *recorder) close() {
-	w.asked.close()
+	w.asked.Close()
 	w.group.Wait()
 }
 
 func (w *recorder) run(ctx context.Context) {
 	for {
-		<-w.asked.wake
-		group, last := w.asked.take()
+		<-w.asked.Wake()
+		group, last := w.asked.Take()
 		if len(group) > 0 {
 			err := w.store.bounded(ctx, func(ctx context.Context) error { return w.write(ctx, group) })
 			for _, r := range group {
@@ -66,7 +70,7 @@ func (w *recorder) run(ctx context.Context) {
 			}
 		}
 		if last {
-			w.asked.close() // wakes the other one
+			w.asked.Close() // wakes the other one
 			return
 		}
 	}
