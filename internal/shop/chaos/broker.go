@@ -1,15 +1,11 @@
 package chaos
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
-	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -83,32 +79,15 @@ func (b *private) close(_ context.Context, holds bool) error {
 	return b.node.Kill() //nolint:contextcheck // so has this
 }
 
-// awaitDurable waits until the node can be killed without losing a queue that was declared a moment ago. RabbitMQ registers
-// quorum queues in a table on disk that is written half a second behind: after a SIGKILL before that, the queue is there
-// again, empty, and confirms nothing.
+// awaitDurable waits until the node can be killed without losing a queue that was declared a moment ago.
 func (b *private) awaitDurable(ctx context.Context, queues topology.Resources) error {
 	ctx, cancel := context.WithTimeout(ctx, brokerLimit)
 	defer cancel()
-	for _, queue := range queues.Queues {
-		for !registered(b.node.Dir(), queue.Name) {
-			if !pause(ctx, nil, 20*time.Millisecond) {
-				return fmt.Errorf("wait for queue %s to be on disk: %w", queue.Name, ctx.Err())
-			}
-		}
+	names := make([]string, len(queues.Queues))
+	for i, queue := range queues.Queues {
+		names[i] = queue.Name
 	}
-	return nil
-}
-
-func registered(dir, queue string) bool {
-	found := false
-	_ = filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
-		if err == nil && !entry.IsDir() && entry.Name() == "names.dets" {
-			content, err := os.ReadFile(path)
-			found = found || err == nil && bytes.Contains(content, []byte(queue))
-		}
-		return nil // files come and go meanwhile
-	})
-	return found
+	return b.node.AwaitDurable(ctx, names...)
 }
 
 // shared is somebody's RabbitMQ, on which we have names of our own.
