@@ -126,7 +126,7 @@ func (a *Analytics) openPostgres(ctx context.Context, config AnalyticsConfig) er
 func (a *Analytics) Name() string { return AnalyticsName }
 
 // Topics implements [Sink]: all, but for the commands'.
-func (a *Analytics) Topics() []string { return eventTopics() }
+func (a *Analytics) Topics() []string { return Topics(AnalyticsName) }
 
 // Report reads what was counted. It ends with the sink.
 func (a *Analytics) Report() *Report { return a.report }

@@ -13,7 +13,6 @@ import (
 
 	"github.com/evdemo/evdemo/event"
 	"github.com/evdemo/evdemo/eventstore/relay"
-	"github.com/evdemo/evdemo/internal/shop"
 	"github.com/evdemo/evdemo/worker"
 )
 
@@ -59,9 +58,7 @@ func NewCacheSink(cache Cache) *CacheSink { return &CacheSink{cache} }
 func (s *CacheSink) Name() string { return CacheName }
 
 // Topics implements [Sink]: those with events that change an order.
-func (s *CacheSink) Topics() []string {
-	return []string{shop.Orders, shop.Fraud, shop.Payments, shop.Inventory, shop.Shipping, shop.Loyalty}
-}
+func (s *CacheSink) Topics() []string { return Topics(CacheName) }
 
 // Handle implements [Sink]. An event that does not say where in the log it is is refused: nobody can tell which values are
 // older.

@@ -81,9 +81,7 @@ func OpenCRM(_ context.Context, config CRMConfig) (*CRM, error) {
 func (c *CRM) Name() string { return CRMName }
 
 // Topics implements [Sink].
-func (c *CRM) Topics() []string {
-	return []string{shop.Orders, shop.Payments, shop.Shipping, shop.Loyalty}
-}
+func (c *CRM) Topics() []string { return Topics(CRMName) }
 
 // Handle implements [Sink]. The CRM's answer decides: 2xx is done, 429 and 503 are tried again when it says so, other 4xx
 // never, and all else is tried again.

@@ -210,7 +210,7 @@ func (l *Lake) path(day string) string { return filepath.Join(l.config.Dir, day+
 func (l *Lake) Name() string { return LakeName }
 
 // Topics implements [Sink]: all, but for the commands'.
-func (l *Lake) Topics() []string { return eventTopics() }
+func (l *Lake) Topics() []string { return Topics(LakeName) }
 
 // Handle implements [Sink].
 func (l *Lake) Handle(ctx context.Context, d *worker.Delivery) error {

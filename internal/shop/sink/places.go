@@ -1,6 +1,11 @@
 package sink
 
-import "path/filepath"
+import (
+	"path/filepath"
+	"slices"
+
+	"github.com/evdemo/evdemo/internal/shop"
+)
 
 // Names of the sinks.
 const (
@@ -11,6 +16,20 @@ const (
 	WebhooksName  = "webhooks"
 	CRMName       = "crm"
 )
+
+// Topics are those whose events a sink wants, whether it is open or not: lake, analytics and webhooks all that has happened.
+func Topics(name string) []string {
+	switch name {
+	case CacheName: // what changes an order
+		return []string{shop.Orders, shop.Fraud, shop.Payments, shop.Inventory, shop.Shipping, shop.Loyalty}
+	case SearchName:
+		return []string{shop.Orders, shop.Shipping}
+	case CRMName:
+		return []string{shop.Orders, shop.Payments, shop.Shipping, shop.Loyalty}
+	default: // commands are what is asked for
+		return slices.DeleteFunc(shop.Topics(), func(topic string) bool { return topic == shop.Commands })
+	}
+}
 
 // Places says where in a folder each sink keeps what it has.
 type Places struct{ Dir string }

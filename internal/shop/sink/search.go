@@ -176,7 +176,7 @@ func orderMapping() mapping.IndexMapping {
 func (s *Search) Name() string { return SearchName }
 
 // Topics implements [Sink].
-func (s *Search) Topics() []string { return []string{shop.Orders, shop.Shipping} }
+func (s *Search) Topics() []string { return Topics(SearchName) }
 
 // Handle implements [Sink].
 func (s *Search) Handle(ctx context.Context, d *worker.Delivery) error {

@@ -14,7 +14,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -39,11 +38,6 @@ type Sink interface {
 
 // maxAttribute is how long an id, a source and a type may be: they are keys in databases.
 const maxAttribute = 1024
-
-// eventTopics are all topics with what has happened: commands are what is asked for.
-func eventTopics() []string {
-	return slices.DeleteFunc(shop.Topics(), func(topic string) bool { return topic == shop.Commands })
-}
 
 // admit tells whether an event is one that sinks read, and can be read.
 func admit(d *worker.Delivery) error {

@@ -168,7 +168,7 @@ func nameOf(address string) string {
 func (w *Webhooks) Name() string { return WebhooksName }
 
 // Topics implements [Sink]: all, but for the commands'.
-func (w *Webhooks) Topics() []string { return eventTopics() }
+func (w *Webhooks) Topics() []string { return Topics(WebhooksName) }
 
 // Handle implements [Sink]. It returns nil once every receiver that wants the event has got or refused it, and that is
 // remembered. Otherwise the error says which have not.

@@ -8,30 +8,14 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"slices"
 	"time"
 
-	"github.com/evdemo/evdemo/internal/shop"
 	"github.com/evdemo/evdemo/internal/shop/sink"
 )
 
 // SinkNames are the sinks of every shop. Two more are there where somebody asks for them: webhooks, and the cache.
 func SinkNames() []string {
 	return []string{sink.LakeName, sink.AnalyticsName, sink.SearchName, sink.CRMName}
-}
-
-// sinkTopics are the topics whose events a sink wants, whether it is open here or not.
-func sinkTopics(name string) []string {
-	switch name {
-	case sink.SearchName:
-		return []string{shop.Orders, shop.Shipping}
-	case sink.CacheName:
-		return []string{shop.Orders, shop.Fraud, shop.Payments, shop.Inventory, shop.Shipping, shop.Loyalty}
-	case sink.CRMName:
-		return []string{shop.Orders, shop.Payments, shop.Shipping, shop.Loyalty}
-	default:
-		return slices.DeleteFunc(shop.Topics(), func(topic string) bool { return topic == shop.Commands })
-	}
 }
 
 // SinkConfig says which sinks to open. Places is required.

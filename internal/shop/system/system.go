@@ -171,9 +171,9 @@ func (c *Config) parts() ([]part, error) {
 	}
 	for _, name := range names {
 		if one := here[name]; one != nil {
-			parts = append(parts, newPart(name, sinkTopics(name), c.Faults.Around(name)(one.Handle), nil))
+			parts = append(parts, newPart(name, sink.Topics(name), c.Faults.Around(name)(one.Handle), nil))
 		} else {
-			parts = append(parts, part{name: name, topics: sinkTopics(name)})
+			parts = append(parts, part{name: name, topics: sink.Topics(name)})
 		}
 	}
 	return parts, nil

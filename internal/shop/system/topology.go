@@ -29,7 +29,7 @@ func Resources(flow service.Flow, prefix string) topology.Resources {
 		parts = append(parts, part{name: name, topics: service.Topics(name)})
 	}
 	for _, name := range SinkNames() {
-		parts = append(parts, part{name: name, topics: sinkTopics(name)})
+		parts = append(parts, part{name: name, topics: sink.Topics(name)})
 	}
 	return spec(parts).WithPrefix(prefix).Resources()
 }
