@@ -244,21 +244,32 @@ func TestTwoProcessesOnOneStore(t *testing.T) {
 	t.Parallel()
 	db := file(t)
 	first := open(t, openStore(t, db), func(c *Config) {
-		const each = 50 * time.Millisecond
-		c.Faults.Slow = map[string]time.Duration{service.Payment: each, service.Inventory: each, service.Shipping: each}
+		const each = 500 * time.Millisecond // in which the second one begins
+		c.Faults.Slow = map[string]time.Duration{service.Payment: each, service.Shipping: each}
 	})
 	const orders = 40
 	var group errgroup.Group
-	for range orders {
-		group.Go(func() error {
-			g, err := first.try(t.Context(), http.MethodPost, "/api/orders", anOrder)
-			if err == nil && g.status != http.StatusCreated {
-				err = fmt.Errorf("%d: %s", g.status, g.body)
-			}
-			return err
-		})
+	place := func(n int) {
+		for range n {
+			group.Go(func() error {
+				g, err := first.try(t.Context(), http.MethodPost, "/api/orders", anOrder)
+				if err == nil && g.status != http.StatusCreated {
+					err = fmt.Errorf("%d: %s", g.status, g.body)
+				}
+				return err
+			})
+		}
 	}
-	untilLogged(t, first.store, shop.ShipOrder)
+	place(orders / 2)
+	untilLogged(t, first.store, shop.ShipOrder) // which is not called off
+	place(orders - orders/2)
+	created := 0
+	for _, err := range first.store.Follow(t.Context(), eventstore.Query{Types: []string{shop.OrderCreated}}) {
+		require.NoError(t, err)
+		if created++; created > orders/2 { // and now one is in hand that is
+			break
+		}
+	}
 	open(t, openStore(t, db))
 	require.NoError(t, group.Wait())
 	report := untilSound(t, first.store)
