@@ -99,7 +99,7 @@ func runShopCheck(ctx context.Context, app *App, opts *shopCheckOptions) (err er
 			findings = append(findings, f)
 		}
 	}
-	report, err := checkShopWith(ctx, store, opts.sinks, opts.Elsewhere, shown)
+	report, err := checkShop(ctx, store, opts.sinks, opts.Elsewhere, shown)
 	if err != nil {
 		return interrupted(ctx, "all of it was read", err)
 	}
@@ -144,11 +144,7 @@ func awaitSound(ctx context.Context, store *eventstore.Store, wait time.Duration
 const waitTick = 500 * time.Millisecond
 
 // checkShop checks the log, and the sinks where there are any.
-func checkShop(ctx context.Context, store *eventstore.Store, sinks string, found func(check.Finding)) (check.Report, error) {
-	return checkShopWith(ctx, store, sinks, check.Elsewhere{}, found)
-}
-
-func checkShopWith(
+func checkShop(
 	ctx context.Context, store *eventstore.Store, sinks string, elsewhere check.Elsewhere, found func(check.Finding),
 ) (check.Report, error) {
 	report, err := check.Log(ctx, store, found)

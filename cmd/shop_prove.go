@@ -12,7 +12,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/evdemo/evdemo/eventstore"
 	"github.com/evdemo/evdemo/internal/shop/chaos"
+	"github.com/evdemo/evdemo/internal/shop/check"
 	"github.com/evdemo/evdemo/internal/shop/service"
 )
 
@@ -155,8 +157,11 @@ func runShopProve(ctx context.Context, app *App, opts *shopProveOptions) error {
 func (o *shopProveOptions) config(app *App) (chaos.Config, error) {
 	config := chaos.Config{
 		Dir: o.dir, DB: o.db, Flow: service.Flow(o.flow), Orders: o.orders, Seed: o.seed, Kills: o.kills, BrokerKills: o.brokerKills,
-		StepTimeout: o.stepTimeout, Broken: o.broken, Check: checkShop, ConnectTimeout: app.global.connectTimeout,
+		StepTimeout: o.stepTimeout, Broken: o.broken, ConnectTimeout: app.global.connectTimeout,
 		Screen: app.Out, Live: app.OutTerminal && !o.output.json() && !app.global.quiet, Logger: app.proofLogger(),
+		Check: func(ctx context.Context, store *eventstore.Store, sinks string, found func(check.Finding)) (check.Report, error) {
+			return checkShop(ctx, store, sinks, check.Elsewhere{}, found)
+		},
 		Environment: func(url string) []string { return app.childEnvironment(brokerSettings{URLs: []string{url}}) },
 	}
 	switch {

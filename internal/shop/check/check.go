@@ -83,22 +83,21 @@ func (f Finding) String() string {
 // Log walks the log and calls found with everything that is wrong with it. Orders that have not come to an end are wrong:
 // check when nothing is under way.
 func Log(ctx context.Context, store *eventstore.Store, found func(Finding)) (Report, error) {
-	b := &book{report: Report{Findings: map[Rule]int{}}, found: found, orders: map[string]*entry{}, stock: map[string]int{}}
+	b := &book{ledger: ledger{report: &Report{Findings: map[Rule]int{}}, found: found}, orders: map[string]*entry{}, stock: map[string]int{}}
 	for r, err := range store.Read(ctx, eventstore.Query{}) {
 		if err != nil {
-			return b.report, err
+			return *b.report, err
 		}
 		b.report.Events++
 		b.enter(&r)
 	}
 	b.close()
-	return b.report, nil
+	return *b.report, nil
 }
 
 // book is what the log has said so far.
 type book struct {
-	report Report
-	found  func(Finding)
+	ledger
 	orders map[string]*entry
 	stock  map[string]int // taken, by article
 	sagas  bool
@@ -114,9 +113,15 @@ type entry struct {
 	stock   map[string]int
 }
 
-func (b *book) wrong(rule Rule, order, format string, args ...any) {
-	b.report.Findings[rule]++
-	b.found(Finding{Rule: rule, Order: order, Detail: fmt.Sprintf(format, args...)})
+// ledger is what was found.
+type ledger struct {
+	report *Report
+	found  func(Finding)
+}
+
+func (l *ledger) wrong(rule Rule, order, format string, args ...any) {
+	l.report.Findings[rule]++
+	l.found(Finding{Rule: rule, Order: order, Detail: fmt.Sprintf(format, args...)})
 }
 
 // enter enters an event.

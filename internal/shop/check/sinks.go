@@ -38,7 +38,7 @@ func Sinks(
 	if err != nil {
 		return err
 	}
-	r := &reconciling{report: report, found: found, truth: truth}
+	r := &reconciling{ledger: ledger{report: report, found: found}, truth: truth}
 	for _, one := range []struct {
 		name, place string
 		compare     func(context.Context, string) error
@@ -127,14 +127,8 @@ func (t *truth) customer(e event.Event) {
 
 // reconciling compares sinks with the truth.
 type reconciling struct {
-	report *Report
-	found  func(Finding)
-	truth  *truth
-}
-
-func (r *reconciling) wrong(rule Rule, order, format string, args ...any) {
-	r.report.Findings[rule]++
-	r.found(Finding{Rule: rule, Order: order, Detail: fmt.Sprintf(format, args...)})
+	ledger
+	truth *truth
 }
 
 func (r *reconciling) compared(name, what string, count, wrong int) {
