@@ -182,7 +182,7 @@ func runServe(ctx context.Context, app *App, opts *serveOptions) (err error) {
 	if err := watched.serve(ctx, ready); err != nil {
 		return err
 	}
-	app.tellServing(listener.Addr(), opts)
+	app.tellListening("serving", listener.Addr(), opts.db)
 	return opts.serve(ctx, listener, server, orders, follow)
 }
 
@@ -244,8 +244,9 @@ func (o *serveOptions) openCache(ctx context.Context, app *App, store *eventstor
 	}, nil
 }
 
-func (a *App) tellServing(addr net.Addr, opts *serveOptions) {
-	a.Logger().Info("serving", slog.String("url", "http://"+addr.String()), slog.String("db", eventstore.Location(opts.db)))
+// tellListening says where somebody listens for orders, and whether others can reach it.
+func (a *App) tellListening(what string, addr net.Addr, db string) {
+	a.Logger().Info(what, slog.String("url", "http://"+addr.String()), slog.String("db", eventstore.Location(db)))
 	if at, ok := addr.(*net.TCPAddr); !ok || !at.IP.IsLoopback() {
 		a.Logger().Warn("orders can be placed and read from other machines, without a login", slog.String("address", addr.String()))
 	}

@@ -4,14 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"time"
 
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/spf13/cobra"
 
-	"github.com/evdemo/evdemo/eventstore"
 	"github.com/evdemo/evdemo/internal/shop/synchronous"
 	"github.com/evdemo/evdemo/internal/shop/system"
 )
@@ -124,11 +122,7 @@ func runShopSync(ctx context.Context, app *App, opts *shopSyncOptions) (err erro
 		return interrupted(ctx, "the event store was open", err)
 	}
 	defer closing(store, &err)
-	at := listener.Addr()
-	app.Logger().Info("the shop is open", slog.String("url", "http://"+at.String()), slog.String("db", eventstore.Location(opts.db)))
-	if tcp, ok := at.(*net.TCPAddr); !ok || !tcp.IP.IsLoopback() {
-		app.Logger().Warn("orders can be placed and read from other machines, without a login", slog.String("address", at.String()))
-	}
+	app.tellListening("the shop is open", listener.Addr(), opts.db)
 	counts, err := synchronous.Run(ctx, synchronous.Config{
 		Store: store, Faults: opts.faults, Down: opts.down, Timeout: opts.timeout, Attempts: opts.attempts, Customers: opts.customers,
 		DrainTimeout: max(opts.drainTimeout, 1), Logger: app.Logger(),

@@ -135,7 +135,7 @@ func (a *API) waited(w http.ResponseWriter, r *http.Request, q asked) bool {
 	if r.ContentLength != 0 { // net/http would wait for a body before it answers, now for ever
 		w.Header().Set("Connection", "close")
 	}
-	patient(w)
+	Patient(w)
 	ctx, cancel := context.WithTimeout(r.Context(), q.timeout)
 	defer cancel()
 	stop := context.AfterFunc(a.draining, cancel) //nolint:contextcheck // the server's, which ends with that

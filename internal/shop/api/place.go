@@ -108,7 +108,7 @@ func (a *API) append(w http.ResponseWriter, r *http.Request, q *request, key str
 		a.notPlaced(w, r, id, err)
 		return
 	}
-	patient(w)
+	Patient(w)
 	ctx, cancel := context.WithTimeout(r.Context(), a.config.AppendTimeout)
 	defer cancel()
 	appended, err := a.config.Store.Append(ctx, write)

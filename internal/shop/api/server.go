@@ -61,7 +61,7 @@ func (a *API) delay(served <-chan error) error {
 	}
 }
 
-// patient has a request go on that has come in: net/http ends its context when the time for it to come in is over.
-func patient(w http.ResponseWriter) {
+// Patient has a request go on that has come in: net/http ends its context when the time for it to come in is over.
+func Patient(w http.ResponseWriter) {
 	_ = http.NewResponseController(w).SetReadDeadline(time.Time{}) // a writer without a deadline has no connection
 }

@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 
 	"github.com/evdemo/evdemo/eventstore"
@@ -72,7 +73,7 @@ func channel(name string, about ...string) saga.Service[notified] {
 		Initial: func() notified { return notified{About: map[string]bool{}} },
 		Apply: func(n notified, r eventstore.Recorded) (notified, error) {
 			var sent shop.Notification
-			if err := jsonOf(r.Event, &sent); err != nil {
+			if err := json.Unmarshal(r.Data, &sent); err != nil {
 				return n, err
 			}
 			n.About[sent.About] = true

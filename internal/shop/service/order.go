@@ -1,9 +1,6 @@
 package service
 
 import (
-	"encoding/json"
-	"fmt"
-
 	"github.com/evdemo/evdemo/event"
 	"github.com/evdemo/evdemo/internal/shop"
 	"github.com/evdemo/evdemo/saga"
@@ -79,11 +76,4 @@ func ask(command string) func(*saga.Instance) (saga.Command, error) {
 		err := i.Read(&order)
 		return saga.Command{Type: command, Data: shop.Decision{Order: order, Reason: i.Reason}}, err
 	}
-}
-
-func jsonOf(e event.Event, into any) error {
-	if err := json.Unmarshal(e.Data, into); err != nil {
-		return fmt.Errorf("the data of %s %s: %w", e.Type, e.ID, err)
-	}
-	return nil
 }

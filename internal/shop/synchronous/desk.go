@@ -60,7 +60,7 @@ func (d *desk) place(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
-	patient(w)
+	api.Patient(w)
 	v, first := d.orders.visit(d.working, d.background, placed) //nolint:contextcheck // it outlives the request
 	if v == nil {
 		w.Header().Set("Retry-After", retryAfter)

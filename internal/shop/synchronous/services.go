@@ -15,6 +15,7 @@ import (
 
 	"github.com/evdemo/evdemo/event"
 	"github.com/evdemo/evdemo/eventstore"
+	"github.com/evdemo/evdemo/internal/shop/api"
 	"github.com/evdemo/evdemo/internal/shop/problem"
 	"github.com/evdemo/evdemo/internal/shop/service"
 	"github.com/evdemo/evdemo/internal/shop/system"
@@ -181,7 +182,7 @@ func readEvent(w http.ResponseWriter, r *http.Request) (event.Event, *problem.Pr
 	if err != nil {
 		return bad(http.StatusBadRequest, "Body cannot be read", "It ends before it should, or took too long.")
 	}
-	patient(w)
+	api.Patient(w)
 	e, err := event.DecodeHTTP(r.Header, body)
 	switch {
 	case errors.Is(err, event.ErrNotCloudEvent):
@@ -216,9 +217,4 @@ func (s *endpoint) failed(w http.ResponseWriter, r *http.Request, e event.Event,
 	}
 	problem.Write(w, r, http.StatusInternalServerError, "",
 		"The service has failed. Make the call again: an event is decided on once.", nil)
-}
-
-// patient has a request go on that has come in: net/http ends its context when the time for it to come in is over.
-func patient(w http.ResponseWriter) {
-	_ = http.NewResponseController(w).SetReadDeadline(time.Time{}) // a writer without a deadline has no connection
 }
