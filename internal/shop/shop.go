@@ -6,11 +6,15 @@
 // another's.
 package shop
 
-import "strings"
+import (
+	"strings"
+
+	"github.com/evdemo/evdemo/internal/orders"
+)
 
 // Types of events: what has happened.
 const (
-	OrderCreated   = "order.created"
+	OrderCreated   = orders.Type
 	OrderCancelled = "order.cancelled"
 	OrderShipped   = "order.shipped" // by shipping, which is who knows
 
@@ -54,20 +58,10 @@ const (
 
 // Order is an order as a customer placed it: the data of order.created, and part of the data of what follows from it, so
 // that no service has to ask another. Amounts are in cents.
-type Order struct {
-	OrderID  string `json:"order_id"`
-	UserID   string `json:"user_id"`
-	Items    []Item `json:"items"`
-	Amount   int    `json:"amount"`
-	Currency string `json:"currency"`
-}
+type Order = orders.Order
 
 // Item is one line of an order. Price is that of one piece.
-type Item struct {
-	SKU      string `json:"sku"`
-	Quantity int    `json:"quantity"`
-	Price    int    `json:"price"`
-}
+type Item = orders.Item
 
 // Decision is the data of every event and command about one order but order.created: the order, and what was decided
 // about it.
