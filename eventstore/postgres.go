@@ -369,8 +369,8 @@ func (g *gathered) answer(group []*appending) {
 
 func (d *postgresDB) reads() *sql.DB { return d.reading }
 
-// query reads from the log. Package pgx keeps statements prepared by itself.
-func (d *postgresDB) query(ctx context.Context, text string, args ...any) (*sql.Rows, error) {
+// query implements database. Package pgx keeps statements prepared by itself.
+func (d *postgresDB) query(ctx context.Context, _ bool, text string, args ...any) (*sql.Rows, error) {
 	return d.reading.QueryContext(ctx, text, args...)
 }
 func (d *postgresDB) writes() *sql.DB       { return d.own }

@@ -93,7 +93,8 @@ func (r *reading) next(ctx context.Context) (more bool, err error) {
 		limit = min(limit, r.left)
 	}
 	text, args := r.text(limit)
-	rows, err := r.store.database.query(ctx, text, args...)
+	// Later pages have sizes of their own, which are in the text.
+	rows, err := r.store.database.query(ctx, limit == firstPage, text, args...)
 	if err != nil {
 		return false, err
 	}

@@ -32,29 +32,29 @@ type sqliteDB struct {
 
 // queries keeps prepared what is read again and again: short streams take less time to read than their statement to compile.
 type queries struct {
-	mu       sync.RWMutex
+	mu       sync.Mutex
 	prepared map[string]*sql.Stmt
 }
 
-// keptQueries is how many are kept. There are few shapes of queries, and as many sizes of pages as there are sizes of events.
+// keptQueries is how many are kept: there are few shapes of queries.
 const keptQueries = 64
 
 // get gives a prepared statement, or nil where enough others are kept.
 func (q *queries) get(ctx context.Context, db *sql.DB, text string) (*sql.Stmt, error) {
-	q.mu.RLock()
+	q.mu.Lock()
 	stmt, full := q.prepared[text], len(q.prepared) >= keptQueries
-	q.mu.RUnlock()
+	q.mu.Unlock()
 	if stmt != nil || full {
 		return stmt, nil
 	}
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if stmt = q.prepared[text]; stmt != nil {
-		return stmt, nil
-	}
-	stmt, err := db.PrepareContext(ctx, text)
+	stmt, err := db.PrepareContext(ctx, text) // which may wait for a connection
 	if err != nil {
 		return nil, err
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if other := q.prepared[text]; other != nil {
+		return other, stmt.Close()
 	}
 	if q.prepared == nil {
 		q.prepared = map[string]*sql.Stmt{}
@@ -72,17 +72,18 @@ func (q *queries) close() (err error) {
 	return err
 }
 
-// query reads from the log.
-func (d *sqliteDB) query(ctx context.Context, text string, args ...any) (*sql.Rows, error) {
-	stmt, err := d.queries.get(ctx, d.readers, text)
-	switch {
-	case err != nil:
-		return nil, err
-	case stmt == nil:
-		return d.readers.QueryContext(ctx, text, args...)
-	default:
-		return stmt.QueryContext(ctx, args...)
+// query implements database.
+func (d *sqliteDB) query(ctx context.Context, often bool, text string, args ...any) (*sql.Rows, error) {
+	if often {
+		stmt, err := d.queries.get(ctx, d.readers, text)
+		if err != nil {
+			return nil, err
+		}
+		if stmt != nil {
+			return stmt.QueryContext(ctx, args...)
+		}
 	}
+	return d.readers.QueryContext(ctx, text, args...)
 }
 
 func openSQLite(ctx context.Context, config Config) (*sqliteDB, error) {

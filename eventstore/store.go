@@ -140,8 +140,8 @@ type database interface {
 	reads() *sql.DB
 	writes() *sql.DB
 	applications() *sql.DB
-	// query reads from the log.
-	query(ctx context.Context, text string, args ...any) (*sql.Rows, error)
+	// query reads from the log. Often says that the same text will be read again and again.
+	query(ctx context.Context, often bool, text string, args ...any) (*sql.Rows, error)
 	// options are those of the store's own transactions.
 	options() *sql.TxOptions
 	// listen calls changed whenever somebody has appended, until ctx ends. It returns at once where nobody
