@@ -47,6 +47,12 @@ const (
 	skipStep, skipTime = 1000, time.Second
 )
 
+// Projected is the checkpoint of the projection of a name: how far its read model has come, the zero Checkpoint where it has not
+// begun. The model may have come further since.
+func (s *Store) Projected(ctx context.Context, name string) (Checkpoint, error) {
+	return s.Checkpoint(ctx, projectionNames+name)
+}
+
 func (p Projection) withDefaults() (Projection, error) {
 	var mistakes []error
 	if p.Name == "" {

@@ -61,7 +61,7 @@ func (c *Coordinator) catchUp(ctx context.Context, seen int64) (head int64, err 
 	}
 	p := c.deadlines()
 	p.CatchUp = true
-	done, err := c.config.Store.Checkpoint(ctx, "projection/"+p.Name)
+	done, err := c.config.Store.Projected(ctx, p.Name)
 	if err != nil {
 		return seen, err
 	}

@@ -19,8 +19,6 @@ const (
 	// changes: it is built anew then.
 	projectionName    = "shop/orders"
 	projectionVersion = 1
-	// checkpointName is where the projection says how far it has come.
-	checkpointName = "projection/" + projectionName
 
 	// batch is how many events one transaction has at most. On SQLite whoever places an order meanwhile waits for it.
 	batch = 200

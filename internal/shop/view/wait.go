@@ -127,7 +127,7 @@ func (o *Orders) watchWhileWaited(ctx context.Context) error {
 
 // seen is the position up to which the view has seen the log.
 func (o *Orders) seen(ctx context.Context) (int64, error) {
-	c, err := o.config.Store.Checkpoint(ctx, checkpointName)
+	c, err := o.config.Store.Projected(ctx, projectionName)
 	if err != nil || c.Version != projectionVersion {
 		return 0, err
 	}
