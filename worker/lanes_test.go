@@ -14,6 +14,7 @@ import (
 
 	"github.com/evdemo/evdemo/event"
 	"github.com/evdemo/evdemo/internal/brokertest"
+	"github.com/evdemo/evdemo/internal/link"
 	"github.com/evdemo/evdemo/publisher"
 	"github.com/evdemo/evdemo/topology"
 	"github.com/evdemo/evdemo/worker"
@@ -261,7 +262,7 @@ func TestOrderAcrossWorkers(t *testing.T) {
 	const keys, n = 5, 40
 	sequences(t, url, name, keys, n)
 	ledger := newSteps()
-	var links []*brokertest.Link
+	var links []*link.Link
 	var workers []*running
 	for i := range 3 {
 		link := brokertest.Proxy(t, url)

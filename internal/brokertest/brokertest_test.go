@@ -1,8 +1,6 @@
 package brokertest
 
 import (
-	"bufio"
-	"context"
 	"fmt"
 	"io"
 	"net"
@@ -10,9 +8,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
-	"sync"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
@@ -64,93 +60,15 @@ func (r *recorder) Fatalf(format string, args ...any) {
 	runtime.Goexit()
 }
 
-func TestLinkPassesCutsAndPauses(t *testing.T) {
-	t.Parallel()
-	link := Proxy(t, "amqp://user:secret@"+echo(t)+"/vhost?heartbeat=5")
-	at, err := url.Parse(link.URL())
-	require.NoError(t, err)
-	require.Equal(t, link.listener.Addr().String(), at.Host)
-	require.Equal(t, "/vhost", at.Path)
-	require.Equal(t, "user:secret", at.User.String())
-	require.Equal(t, "heartbeat=5", at.RawQuery)
-
-	one, two := dial(t, at.Host), dial(t, at.Host)
-	require.Equal(t, "hello", one.say("hello"))
-	require.Equal(t, "hello", two.say("hello"))
-
-	link.Pause()
-	link.Pause() // is no more than one
-	_, err = one.Write([]byte("held back\n"))
-	require.NoError(t, err)
-	late := dial(t, at.Host)
-	_, err = late.Write([]byte("me too\n"))
-	require.NoError(t, err)
-	require.NoError(t, one.SetReadDeadline(time.Now().Add(100*time.Millisecond)))
-	_, err = one.in.ReadByte()
-	var timeout net.Error
-	require.ErrorAs(t, err, &timeout)
-	require.True(t, timeout.Timeout())
-
-	link.Resume()
-	require.Equal(t, "held back", one.hear())
-	require.Equal(t, "me too", late.hear())
-
-	link.Cut()
-	for _, c := range []*client{one, two, late} {
-		_, err := c.in.ReadByte()
-		require.ErrorContains(t, err, "connection reset")
-	}
-	require.Equal(t, "again", dial(t, at.Host).say("again"))
-}
-
-func TestLinkThatIsPausedCanBeCut(t *testing.T) {
-	t.Parallel()
-	link := Proxy(t, "amqp://"+echo(t))
-	c := dial(t, link.listener.Addr().String())
-	require.Equal(t, "hello", c.say("hello"))
-	link.Pause()
-	_, err := c.Write([]byte("never arrives\n"))
-	require.NoError(t, err)
-	link.Cut()
-	_, err = c.in.ReadByte()
-	require.Error(t, err)
-}
-
-func TestLinkToNobody(t *testing.T) {
-	t.Parallel()
-	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp4", "127.0.0.1:0")
-	require.NoError(t, err)
-	link := Proxy(t, "amqp://"+l.Addr().String())
-	require.NoError(t, l.Close())
-	conn, err := new(net.Dialer).DialContext(t.Context(), "tcp4", link.listener.Addr().String())
-	if err == nil { // else it was dropped before that came here
-		defer conn.Close()
-		require.NoError(t, conn.SetDeadline(time.Now().Add(10*time.Second)))
-		_, err = conn.Read(make([]byte, 1))
-	}
-	require.ErrorContains(t, err, "connection reset")
-}
-
-func TestHostPort(t *testing.T) {
-	t.Parallel()
-	for in, want := range map[string]string{
-		"amqp://h": "h:5672", "amqps://h/v": "h:5671", "amqp://u:p@h:1/": "h:1", "amqp://[::1]/": "[::1]:5672",
-	} {
-		address, err := url.Parse(in)
-		require.NoError(t, err)
-		require.Equal(t, want, hostPort(address))
-	}
-}
-
-// TestNode shows that a node comes and goes with its test.
 func TestNode(t *testing.T) {
 	t.Parallel()
-	var at string
+	var dir string
 	t.Run("has one", func(t *testing.T) {
 		node := Node(t)
 		require.True(t, node.Alive())
-		link := Proxy(t, node.URL())
-		conn, err := new(net.Dialer).DialContext(t.Context(), "tcp4", link.listener.Addr().String())
+		at, err := url.Parse(Proxy(t, node.URL()).URL())
+		require.NoError(t, err)
+		conn, err := new(net.Dialer).DialContext(t.Context(), "tcp4", at.Host)
 		require.NoError(t, err)
 		defer conn.Close()
 		_, err = io.WriteString(conn, "AMQP\x00\x00\x09\x01")
@@ -159,64 +77,7 @@ func TestNode(t *testing.T) {
 		_, err = io.ReadFull(conn, frame)
 		require.NoError(t, err)
 		require.Equal(t, []byte{0, 10, 0, 10}, frame[7:], "Connection.Start")
-		at = node.Dir()
+		dir = node.Dir()
 	})
-	require.NoDirExists(t, at)
-}
-
-// echo serves lines back.
-func echo(t *testing.T) (address string) {
-	t.Helper()
-	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp4", "127.0.0.1:0")
-	require.NoError(t, err)
-	var serving sync.WaitGroup
-	serving.Go(func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			serving.Go(func() {
-				defer conn.Close()
-				_, _ = io.Copy(conn, conn)
-			})
-		}
-	})
-	t.Cleanup(func() {
-		require.NoError(t, l.Close())
-		serving.Wait()
-	})
-	return l.Addr().String()
-}
-
-type client struct {
-	net.Conn
-	t  *testing.T
-	in *bufio.Reader
-}
-
-func dial(t *testing.T, address string) *client {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-	defer cancel()
-	conn, err := new(net.Dialer).DialContext(ctx, "tcp4", address)
-	require.NoError(t, err)
-	require.NoError(t, conn.SetDeadline(time.Now().Add(10*time.Second)))
-	t.Cleanup(func() { _ = conn.Close() })
-	return &client{conn, t, bufio.NewReader(conn)}
-}
-
-func (c *client) say(line string) string {
-	c.t.Helper()
-	_, err := io.WriteString(c, line+"\n")
-	require.NoError(c.t, err)
-	return c.hear()
-}
-
-func (c *client) hear() string {
-	c.t.Helper()
-	require.NoError(c.t, c.SetDeadline(time.Now().Add(10*time.Second)))
-	line, err := c.in.ReadString('\n')
-	require.NoError(c.t, err)
-	return strings.TrimSuffix(line, "\n")
+	require.NoDirExists(t, dir)
 }

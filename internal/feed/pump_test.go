@@ -15,6 +15,7 @@ import (
 	"github.com/evdemo/evdemo/event"
 	"github.com/evdemo/evdemo/internal/brokertest"
 	"github.com/evdemo/evdemo/internal/feed"
+	"github.com/evdemo/evdemo/internal/link"
 	"github.com/evdemo/evdemo/internal/session"
 	"github.com/evdemo/evdemo/publisher"
 	"github.com/evdemo/evdemo/topology"
@@ -305,7 +306,7 @@ func TestPumpCountsWhatIsSentAgain(t *testing.T) {
 }
 
 // cutUntilResent cuts the link while events are on their way, until one had to be sent again.
-func cutUntilResent(link *brokertest.Link, p *publisher.Publisher) {
+func cutUntilResent(link *link.Link, p *publisher.Publisher) {
 	ticker := time.NewTicker(20 * time.Millisecond)
 	defer ticker.Stop()
 	for p.Stats().Resent == 0 {

@@ -5,7 +5,7 @@
 // What is broken when is by a seed, relative to the orders that are placed. Every process that is started dies with this one,
 // however that ends, and no other process is touched.
 //
-// The package works on Linux, macOS and the BSDs. Elsewhere [Run] returns [ErrSystem].
+// The package works on Linux, macOS and the BSDs. Elsewhere [Run] returns [child.ErrSystem].
 package chaos
 
 import (
@@ -21,6 +21,7 @@ import (
 
 	"github.com/evdemo/evdemo/eventstore"
 	"github.com/evdemo/evdemo/eventstore/relay"
+	"github.com/evdemo/evdemo/internal/child"
 	"github.com/evdemo/evdemo/internal/shop/check"
 	"github.com/evdemo/evdemo/internal/shop/service"
 	"github.com/evdemo/evdemo/internal/shop/system"
@@ -59,8 +60,8 @@ func newRun(config Config) (*run, error) {
 	if err := r.withDefaults(); err != nil {
 		return nil, err
 	}
-	if !canRun {
-		return nil, ErrSystem
+	if !child.Possible {
+		return nil, child.ErrSystem
 	}
 	r.patience = r.StepTimeout + recovery
 	return r, nil

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/evdemo/evdemo/internal/child"
 	"github.com/evdemo/evdemo/internal/shop/service"
 	"github.com/evdemo/evdemo/internal/shop/system"
 )
@@ -32,7 +33,7 @@ type crew struct {
 	logs        string // directory
 	logger      *slog.Logger
 	grace       time.Duration
-	leash       *leash
+	group       *child.Group
 	processes   []*process
 	tally       *tally
 
@@ -68,7 +69,7 @@ func startCrew(ctx context.Context, r *run, parts []string) (*crew, error) {
 
 // start starts the processes.
 func (c *crew) start(ctx context.Context) (err error) {
-	if c.leash, err = tie(ctx); err != nil {
+	if c.group, err = child.NewGroup(ctx); err != nil {
 		return err
 	}
 	ctx, c.cancel = context.WithCancel(ctx)
@@ -172,5 +173,5 @@ func (c *crew) end(ctx context.Context) error {
 func (c *crew) abort() {
 	c.cancel()
 	<-c.ended
-	c.leash.untie()
+	c.group.Close()
 }

@@ -3,8 +3,6 @@ package chaos
 import "errors"
 
 var (
-	// ErrSystem means that processes cannot be frozen, and tied to this one, on this operating system.
-	ErrSystem = errors.New("this operating system has no signals: run it on Linux, macOS or a BSD")
 	// ErrUsed means that there are events in the event store, or things of another proof in the directory.
 	ErrUsed = errors.New("a proof begins with nothing: name another directory, and an event store without events")
 	// ErrStart is wrapped where a part of the shop does not start.

@@ -76,7 +76,7 @@ func playProof(told <-chan os.Signal) int {
 		return 1
 	}
 	<-c.processes[0].open
-	fmt.Fprintln(os.Stdout, c.leash.command.Process.Pid)
+	fmt.Fprintln(os.Stdout, c.group.ID())
 	<-told
 	return 1
 }
