@@ -15,6 +15,7 @@ import (
 
 	"github.com/evdemo/evdemo/examples"
 	"github.com/evdemo/evdemo/internal/demo"
+	"github.com/evdemo/evdemo/internal/scenario"
 )
 
 const demoLong = `Watch events fan out and be shared, with a worker killed in the middle, and see the account.
@@ -37,6 +38,13 @@ else is touched.
 Exit codes: 0 the ledger holds; 5 it does not; 2 wrong usage; 4 no broker; 1 anything else, an interrupt
 included.`
 
+const demoExample = `  evdemo demo
+  evdemo demo --broken
+  evdemo demo --broker memory
+  evdemo demo list
+  evdemo demo blocking --seed 7
+  evdemo demo event-sourcing --broker memory -o json`
+
 // The values of --broker.
 const (
 	brokerRabbitMQ = "rabbitmq"
@@ -44,9 +52,13 @@ const (
 )
 
 type demoOptions struct {
+	name   string // of a scenario; "": the tour
 	broker string
 	broken bool
+	seed   uint64
 	output *output
+
+	part, partArgs string // of a scenario that has started this process
 }
 
 // newDemoCommand builds "demo". Tests pass run to look at what was parsed.
@@ -56,27 +68,35 @@ func newDemoCommand(app *App, run func(context.Context, *App, *demoOptions) erro
 	}
 	opts := &demoOptions{}
 	cmd := &cobra.Command{
-		Use:     "demo",
-		Short:   "Watch it work, and break, with a verdict made of figures",
-		Long:    demoLong,
-		Example: "  evdemo demo\n  evdemo demo --broken\n  evdemo demo --broker memory",
-		Args:    cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			switch opts.broker {
-			case brokerRabbitMQ, brokerMemory:
-				return run(cmd.Context(), app, opts)
-			default:
-				return usageErrorf("--broker %q: want %s or %s", opts.broker, brokerRabbitMQ, brokerMemory)
+		Use:       "demo [SCENARIO | list | all]",
+		Short:     "Watch it work, and break, with a verdict made of figures",
+		Long:      demoLong,
+		Example:   demoExample,
+		Args:      cobra.MaximumNArgs(1),
+		ValidArgs: append(scenario.Names(), demoList, demoAll),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			opts.name = strings.Join(args, "")
+			if err := opts.check(); err != nil {
+				return err
 			}
+			return run(cmd.Context(), app, opts)
 		},
 	}
-	cmd.Flags().StringVar(&opts.broker, "broker", brokerRabbitMQ, "what to run on: rabbitmq, or memory, which needs nothing installed")
-	cmd.Flags().BoolVar(&opts.broken, "broken", false, "add a worker that loses events, to see the ledger find out")
-	opts.output = outputFlag(cmd.Flags(), "table", "json")
+	flags := cmd.Flags()
+	flags.StringVar(&opts.broker, "broker", brokerRabbitMQ, "what to run on: rabbitmq, or memory, which needs nothing installed")
+	flags.BoolVar(&opts.broken, "broken", false, "without a SCENARIO: add a worker that loses events, to see the ledger find out")
+	flags.Uint64Var(&opts.seed, "seed", 0, "seed of what is random in a scenario (0: another one each time)")
+	flags.StringVar(&opts.part, "part", "", "play a part of the scenario, which starts this process")
+	flags.StringVar(&opts.partArgs, "part-args", "{}", "what the scenario tells the part, as JSON")
+	_, _ = flags.MarkHidden("part"), flags.MarkHidden("part-args")
+	opts.output = outputFlag(flags, "table", "json", "markdown")
 	return cmd
 }
 
 func runDemo(ctx context.Context, app *App, opts *demoOptions) error {
+	if opts.name != "" {
+		return runScenarios(ctx, app, opts)
+	}
 	config, err := demoConfig(app, opts)
 	if err != nil {
 		return err

@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"slices"
 	"sync"
 	"syscall"
 )
@@ -34,10 +35,10 @@ type Config struct {
 	Output func(line []byte)
 	// Log gets what the process writes to its standard error, as it comes. Default: nobody.
 	Log io.Writer
-	// Ready is the message of the process's log by which it says that it works.
-	Ready string
-	// Opened is called when it says so for the first time.
-	Opened func()
+	// Ready are the messages of the process's log by any of which it says that it works.
+	Ready []string
+	// Opened is called with the line of the log when it says so for the first time.
+	Opened func(line []byte)
 	// Said is called for each line of its log that is a warning, an error or no JSON. Default: it is only kept, see
 	// [Process.Said].
 	Said func(line string)
@@ -55,12 +56,7 @@ type Process struct {
 // Start starts a process of the group. The end of ctx does not end it.
 func (g *Group) Start(ctx context.Context, config Config) (*Process, error) {
 	p := &Process{ready: make(chan struct{}), exited: make(chan struct{})}
-	p.log = &log{config: config, ready: sync.OnceFunc(func() {
-		close(p.ready)
-		if config.Opened != nil {
-			config.Opened()
-		}
-	})}
+	p.log = &log{config: config, ready: func() { close(p.ready) }}
 	p.command = exec.CommandContext(context.WithoutCancel(ctx), config.Binary, config.Args...)
 	p.command.Env = config.Environment
 	p.command.SysProcAttr = g.member()
@@ -149,9 +145,10 @@ type log struct {
 	config Config
 	ready  func()
 
-	mu   sync.Mutex
-	rest lines
-	last string
+	mu     sync.Mutex
+	rest   lines
+	last   string
+	opened bool
 }
 
 func (l *log) Write(b []byte) (int, error) {
@@ -176,7 +173,11 @@ func (l *log) read(line []byte) {
 		if l.config.Said != nil {
 			l.config.Said(l.last)
 		}
-	case entry.Message == l.config.Ready:
+	case !l.opened && slices.Contains(l.config.Ready, entry.Message):
+		l.opened = true
+		if l.config.Opened != nil {
+			l.config.Opened(line)
+		}
 		l.ready()
 	}
 }

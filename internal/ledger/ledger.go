@@ -40,6 +40,13 @@ func (l *Ledger) Attempt(id string) {
 	l.attempted[id] = struct{}{}
 }
 
+// Attempts is how many events somebody set out to publish, without the cost of a whole account.
+func (l *Ledger) Attempts() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.attempted)
+}
+
 // Outcome notes what the publisher claims became of an event.
 func (l *Ledger) Outcome(id, outcome string) {
 	l.mu.Lock()

@@ -174,7 +174,7 @@ func (p *process) start(ctx context.Context) (*life, error) {
 	l := &life{}
 	l.Process, err = p.crew.group.Start(ctx, child.Config{
 		Binary: p.crew.binary, Args: p.args, Environment: p.crew.environment, Log: file,
-		Ready: "consuming", Opened: func() { p.opened.Do(func() { close(p.open) }) },
+		Ready: []string{"consuming"}, Opened: func([]byte) { p.opened.Do(func() { close(p.open) }) },
 		Output: func(line []byte) { l.out.Write(line) },
 	})
 	if err != nil {

@@ -1,0 +1,220 @@
+package cmd
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/jedib0t/go-pretty/v6/table"
+
+	"github.com/evdemo/evdemo/internal/scenario"
+	"github.com/evdemo/evdemo/internal/stage"
+)
+
+// What "demo" takes besides the names of scenarios.
+const (
+	demoList = "list"
+	demoAll  = "all"
+)
+
+// check says what is wrong with how "demo" was called.
+func (o *demoOptions) check() error {
+	memory := o.broker == brokerMemory
+	if !memory && o.broker != brokerRabbitMQ {
+		return usageErrorf("--broker %q: want %s or %s", o.broker, brokerRabbitMQ, brokerMemory)
+	}
+	switch o.name {
+	case "":
+		if o.output.value == "markdown" {
+			return usageErrorf("-o markdown is for scenarios: evdemo demo all -o markdown")
+		}
+		return nil
+	case demoList, demoAll:
+	default:
+		s, ok := scenario.Find(o.name)
+		if !ok {
+			return usageErrorf("no scenario %q: want %s, or one of %s", o.name, demoList+" or "+demoAll, strings.Join(scenario.Names(), ", "))
+		}
+		if memory && !s.Memory {
+			return usageErrorf("scenario %s needs a RabbitMQ: without --broker memory; those without are %s", o.name, strings.Join(inMemory(), ", "))
+		}
+	}
+	if o.broken {
+		return usageErrorf("--broken is for evdemo demo without a scenario: each scenario shows both, broken and fixed")
+	}
+	return nil
+}
+
+// inMemory are the names of the scenarios that need no broker.
+func inMemory() (names []string) {
+	for _, s := range scenario.All() {
+		if s.Memory {
+			names = append(names, s.Name)
+		}
+	}
+	return names
+}
+
+// runScenarios lists scenarios, or plays one of them or all.
+func runScenarios(ctx context.Context, app *App, opts *demoOptions) error {
+	chosen := scenario.All()
+	if s, ok := scenario.Find(opts.name); ok {
+		if opts.part != "" {
+			return playPart(ctx, app, s, opts)
+		}
+		chosen = []stage.Scenario{s}
+	}
+	if opts.broker == brokerMemory {
+		chosen = slices.DeleteFunc(chosen, func(s stage.Scenario) bool { return !s.Memory })
+	}
+	if opts.name == demoList {
+		return listScenarios(app, opts, chosen)
+	}
+	config, err := scenarioConfig(app, opts, chosen)
+	if err != nil {
+		return err
+	}
+	reports := make([]stage.Report, 0, len(chosen))
+	var failed []string
+	for i, s := range chosen {
+		if i > 0 {
+			fmt.Fprintf(config.Screen, "\n%s\n\n", strings.Repeat("─", 100))
+		}
+		report, err := stage.Run(ctx, s, config)
+		if err != nil {
+			if ctx.Err() != nil && !errors.Is(err, stage.ErrLeftBehind) {
+				return errors.New("interrupted; everything the scenario made was removed")
+			}
+			return err
+		}
+		reports = append(reports, report)
+		if !report.Holds {
+			failed = append(failed, s.Name)
+		}
+		if opts.output.value == "table" {
+			report.Text(app.Out)
+		}
+	}
+	switch {
+	case opts.output.value == "markdown":
+		for _, r := range reports {
+			r.Markdown(app.Out)
+		}
+	case opts.output.json() && opts.name == demoAll:
+		err = writeJSON(app.Out, reports)
+	case opts.output.json():
+		err = writeJSON(app.Out, reports[0])
+	case opts.name == demoAll:
+		printVerdicts(app, reports)
+	}
+	if err == nil && failed != nil {
+		err = &exitError{exitClaim, fmt.Errorf("not all claims hold: %s", strings.Join(failed, ", "))}
+	}
+	return err
+}
+
+// scenarioConfig says how to play, and finds the broker where one is needed.
+func scenarioConfig(app *App, opts *demoOptions, chosen []stage.Scenario) (config stage.Config, err error) {
+	config = stage.Config{ConnectTimeout: app.global.connectTimeout, Seed: opts.seed, Screen: app.Out}
+	if app.global.verbose { // what befalls the processes is meant to; the screen tells of it
+		config.Logger = app.Logger()
+	}
+	if config.Seed == 0 {
+		config.Seed = 1 + rand.Uint64N(999_999)
+	}
+	switch {
+	case app.global.quiet:
+		config.Screen = io.Discard
+	case opts.output.value != "table":
+		config.Screen = app.Err
+	}
+	if config.Executable, err = os.Executable(); err != nil {
+		return config, fmt.Errorf("find evdemo itself: %w", err)
+	}
+	var broker brokerSettings
+	if slices.ContainsFunc(chosen, func(s stage.Scenario) bool { return !s.Memory }) {
+		if broker, err = app.broker(); err != nil {
+			return config, err
+		}
+	}
+	config.URLs, config.TLS = broker.URLs, broker.TLS
+	config.Environment = func(url string) []string {
+		settings := broker
+		settings.URLs = []string{url}
+		return app.childEnvironment(settings)
+	}
+	return config, nil
+}
+
+// playPart is the whole life of a child process of a scenario.
+func playPart(ctx context.Context, app *App, s stage.Scenario, opts *demoOptions) error {
+	part, ok := s.Parts[opts.part]
+	if !ok {
+		return usageErrorf("scenario %s has no part %q", s.Name, opts.part)
+	}
+	broker, err := app.broker()
+	if err != nil {
+		return err
+	}
+	player := &stage.Player{URL: strings.Join(broker.URLs, ","), Ready: func() { app.Logger().Info("ready") }}
+	if err := json.Unmarshal([]byte(opts.partArgs), &player.Args); err != nil {
+		return usageErrorf("--part-args: %v", err)
+	}
+	player.Print = func(v any) error { return writeJSON(app.Out, v) }
+	return part(ctx, player)
+}
+
+func listScenarios(app *App, opts *demoOptions, scenarios []stage.Scenario) error {
+	type entry struct {
+		Name   string `json:"name"`
+		Title  string `json:"title"`
+		Lesson string `json:"lesson"`
+		Memory bool   `json:"memory"`
+	}
+	list := make([]entry, 0, len(scenarios))
+	for _, s := range scenarios {
+		list = append(list, entry{s.Name, s.Title, s.Lesson, s.Memory})
+	}
+	switch opts.output.value {
+	case "json":
+		return writeJSON(app.Out, list)
+	case "markdown":
+		fmt.Fprint(app.Out, "| scenario | what it shows |\n|---|---|\n")
+		for _, e := range list {
+			fmt.Fprintf(app.Out, "| [%s](#%s) | %s |\n", e.Name, e.Name, e.Title)
+		}
+		return nil
+	}
+	t := table.NewWriter()
+	t.SetOutputMirror(app.Out)
+	t.SetStyle(table.StyleLight)
+	t.AppendHeader(table.Row{"scenario", "what it shows"})
+	for _, e := range list {
+		t.AppendRow(table.Row{e.Name, e.Title})
+	}
+	t.Render()
+	fmt.Fprintf(app.Out, "\nevdemo demo NAME plays one of them, evdemo demo all plays all, and evdemo demo alone is the tour.\nWithout a RabbitMQ (--broker memory): %s.\n", strings.Join(inMemory(), ", "))
+	return nil
+}
+
+// printVerdicts is the end of "demo all".
+func printVerdicts(app *App, reports []stage.Report) {
+	t := table.NewWriter()
+	t.SetOutputMirror(app.Out)
+	t.SetStyle(table.StyleLight)
+	t.AppendHeader(table.Row{"scenario", "what it shows", "verdict"})
+	seconds := 0.0
+	for _, r := range reports {
+		t.AppendRow(table.Row{r.Scenario, r.Title, r.Verdict()})
+		seconds += r.Seconds
+	}
+	fmt.Fprintln(app.Out)
+	t.Render()
+	fmt.Fprintf(app.Out, "\n%d scenarios in %.0f s.\n", len(reports), seconds)
+}

@@ -1,0 +1,125 @@
+// Package naive does with RabbitMQ what people do first, with the client library and nothing around it: it is what the
+// scenarios show broken. Nothing else may use it.
+package naive
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	amqp "github.com/rabbitmq/amqp091-go"
+
+	"github.com/evdemo/evdemo/event"
+)
+
+// Consumer is a consumer as it stands in many a first program.
+type Consumer struct {
+	URL, Queue string
+	// AutoAck has the broker forget each event as soon as it is sent.
+	AutoAck bool
+	// Prefetch is how many events the broker may send ahead where they are acknowledged; 0: all of them.
+	Prefetch int
+	// Ready is called once it consumes.
+	Ready func()
+}
+
+// Run handles events one after the other until ctx ends. An event that fails is given back to the queue at once.
+func (c Consumer) Run(ctx context.Context, handle func(event.Event) error) error {
+	conn, channel, err := open(c.URL)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if err := channel.Qos(c.Prefetch, 0, false); err != nil {
+		return err
+	}
+	deliveries, err := channel.ConsumeWithContext(ctx, c.Queue, "", c.AutoAck, false, false, false, nil)
+	if err != nil {
+		return err
+	}
+	c.Ready()
+	for d := range deliveries {
+		e, err := event.Decode(event.Message{
+			Headers: d.Headers, ContentType: d.ContentType, MessageID: d.MessageId, Timestamp: d.Timestamp, Type: d.Type, Body: d.Body,
+		})
+		if err != nil {
+			return err
+		}
+		err = handle(e)
+		switch {
+		case c.AutoAck:
+		case err != nil:
+			err = d.Nack(false, true)
+		default:
+			err = d.Ack(false)
+		}
+		if err != nil && !c.AutoAck {
+			return err
+		}
+	}
+	return nil
+}
+
+// Publisher publishes without confirms. Its zero value is not usable: set URL and Queue.
+type Publisher struct {
+	URL, Queue string
+	// Transient events are kept in memory only.
+	Transient bool
+
+	conn    *amqp.Connection
+	channel *amqp.Channel
+}
+
+// Publish hands an event to the connection, of which there is a new one after an error. That it returns nil says little.
+func (p *Publisher) Publish(ctx context.Context, e event.Event) (err error) {
+	if p.channel == nil {
+		if p.conn, p.channel, err = open(p.URL); err != nil {
+			return err
+		}
+	}
+	m := e.Encode()
+	mode := uint8(amqp.Persistent)
+	if p.Transient {
+		mode = amqp.Transient
+	}
+	err = p.channel.PublishWithContext(ctx, "", p.Queue, false, false, amqp.Publishing{
+		Headers: m.Headers, ContentType: m.ContentType, DeliveryMode: mode, MessageId: m.MessageID, Timestamp: m.Timestamp,
+		Type: m.Type, Body: m.Body,
+	})
+	if err != nil {
+		p.Close()
+	}
+	return err
+}
+
+// Close closes the connection, if there is one.
+func (p *Publisher) Close() {
+	if p.conn != nil {
+		_ = p.conn.Close()
+	}
+	p.conn, p.channel = nil, nil
+}
+
+// Declare declares a durable classic queue, as tutorials do.
+func Declare(url, queue string) error {
+	conn, channel, err := open(url)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	_, err = channel.QueueDeclare(queue, true, false, false, false, nil)
+	return err
+}
+
+func open(url string) (*amqp.Connection, *amqp.Channel, error) {
+	conn, err := amqp.DialConfig(url, amqp.Config{Dial: amqp.DefaultDial(5 * time.Second), Properties: amqp.Table{"connection_name": "evdemo demo (naive)"}})
+	if err != nil {
+		return nil, nil, fmt.Errorf("connect: %w", err)
+	}
+	channel, err := conn.Channel()
+	if err != nil {
+		_ = conn.Close()
+		return nil, nil, err
+	}
+	return conn, channel, nil
+}

@@ -1,0 +1,153 @@
+package stage
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"syscall"
+	"time"
+
+	"github.com/evdemo/evdemo/internal/child"
+)
+
+// childGrace is how long a process may take to end in good order.
+const childGrace = 10 * time.Second
+
+// readyLimit is how long a process may take to begin.
+const readyLimit = 30 * time.Second
+
+// Process is a child process: a command of evdemo, or a part of the scenario.
+type Process struct {
+	*child.Process
+	Name string
+	url  string // that it serves; valid once it is ready
+}
+
+// Start starts a command of evdemo that goes on until it is ended, and waits until it works. Output gets each line that it
+// prints; nil: nobody.
+func (s *Stage) Start(ctx context.Context, name string, output func(line []byte), args ...string) (*Process, error) {
+	p, err := s.start(ctx, name, output, args)
+	if err != nil {
+		return nil, err
+	}
+	timer := time.NewTimer(readyLimit)
+	defer timer.Stop()
+	select {
+	case <-p.Ready():
+		return p, nil
+	case <-p.Exited():
+		return nil, fmt.Errorf("%s %w: %w: %s", name, child.ErrEnded, p.Err(), p.Said())
+	case <-timer.C:
+		return nil, fmt.Errorf("%s was not ready within %v: %s", name, readyLimit, p.Said())
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+// Do runs a command of evdemo to its end, and gives what it prints. An exit code other than 0 is an error that says what the
+// command said.
+func (s *Stage) Do(ctx context.Context, args ...string) (output []byte, err error) {
+	var out bytes.Buffer
+	p, err := s.start(ctx, args[0], func(line []byte) { out.Write(line); out.WriteByte('\n') }, args)
+	if err != nil {
+		return nil, err
+	}
+	select {
+	case <-p.Exited():
+	case <-ctx.Done():
+		p.Kill()
+		return nil, context.Cause(ctx)
+	}
+	if p.Err() != nil {
+		return out.Bytes(), fmt.Errorf("evdemo %s: %w: %s", args[0], p.Err(), p.Said())
+	}
+	return out.Bytes(), nil
+}
+
+func (s *Stage) start(ctx context.Context, name string, output func(line []byte), args []string) (*Process, error) {
+	if output == nil {
+		output = func([]byte) {}
+	}
+	p := &Process{Name: name}
+	var err error
+	p.Process, err = s.group.Start(ctx, child.Config{
+		Binary: s.run.Executable, Args: append(args, "--log-format", "json"), Environment: s.run.Environment(s.URL()), Output: output,
+		Ready: []string{"consuming", "serving", "the shop is open", "relay is the active one", "ready"},
+		Opened: func(line []byte) {
+			var entry struct {
+				URL string `json:"url"`
+			}
+			_ = json.Unmarshal(line, &entry) // which it is
+			p.url = entry.URL
+		},
+		Said: func(line string) {
+			s.run.Logger.Warn("child says", slog.String("child", name), slog.String("line", line))
+		},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("start %s: %w", name, err)
+	}
+	s.processes = append(s.processes, p)
+	return p, nil
+}
+
+// URL is what a process serves that says so.
+func (p *Process) URL() string { return p.url }
+
+// Stop ends a process in good order, or with a kill where it takes too long, which is an error.
+func (p *Process) Stop() error {
+	p.Signal(syscall.SIGTERM)
+	timer := time.NewTimer(childGrace)
+	defer timer.Stop()
+	select {
+	case <-p.Exited():
+	case <-timer.C:
+		p.Kill()
+		return fmt.Errorf("%s had not ended %v after SIGTERM", p.Name, childGrace)
+	}
+	if err := p.Err(); err != nil && p.EndedBy() == 0 {
+		return fmt.Errorf("%s: %w: %s", p.Name, err, p.Said())
+	}
+	return nil
+}
+
+// StopAll ends all processes of the stage in good order, all at once.
+func (s *Stage) StopAll() error {
+	errs := make(chan error, len(s.processes))
+	for _, p := range s.processes {
+		go func() { errs <- p.Stop() }()
+	}
+	var err error
+	for range s.processes {
+		err = errors.Join(err, <-errs)
+	}
+	s.processes = nil
+	return err
+}
+
+// Part is what a child process does that no command does. It ends with ctx, or when it is done.
+type Part func(ctx context.Context, p *Player) error
+
+// Player is what a part gets.
+type Player struct {
+	// URL is the broker's.
+	URL string
+	// Args are what the scenario told it.
+	Args map[string]string
+	// Ready says that the part works.
+	Ready func()
+	// Print prints a value as a line of JSON on standard output.
+	Print func(v any) error
+}
+
+// StartPart starts a process that plays a part of the scenario, and waits until it is ready.
+func (s *Stage) StartPart(ctx context.Context, name, part string, output func(line []byte), args map[string]string) (*Process, error) {
+	told, err := json.Marshal(args)
+	if err != nil {
+		return nil, err
+	}
+	return s.Start(ctx, name, output, "demo", s.run.scenario.Name, "--part", part, "--part-args", string(told))
+}

@@ -1,0 +1,131 @@
+package stage
+
+import (
+	"fmt"
+	"io"
+	"math"
+
+	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/jedib0t/go-pretty/v6/text"
+	"golang.org/x/text/language"
+	"golang.org/x/text/message"
+)
+
+const (
+	// nothing stands where a figure was not measured.
+	nothing = "–"
+	// width is that of the text on a screen.
+	width = 100
+)
+
+func wrap(s string) string { return text.WrapSoft(s, width) }
+
+// Text writes the tables, the claims and the verdict for people at a screen.
+func (r Report) Text(w io.Writer) {
+	fmt.Fprintf(w, "\n%s\n", r.figures().Render())
+	if t := r.accounts(); t != nil {
+		fmt.Fprintf(w, "\nThe ledger, which is kept outside of all that, by event id:\n%s\n", t.Render())
+	}
+	fmt.Fprintln(w)
+	for _, c := range r.Claims {
+		fmt.Fprintf(w, "%-5s  %s\n       (%s)\n", verdict(c.Holds), c.Text, c.Figures)
+	}
+	fmt.Fprintf(w, "\n%s: %s", r.Scenario, r.Verdict())
+	fmt.Fprintln(w, "\n\nGo on by hand:")
+	for _, line := range r.scenario.Try {
+		fmt.Fprintf(w, "  %s\n", line)
+	}
+}
+
+// Verdict is what came of it, in a sentence.
+func (r Report) Verdict() string {
+	failed := 0
+	for _, c := range r.Claims {
+		if !c.Holds {
+			failed++
+		}
+	}
+	how := fmt.Sprintf("all %d claims hold", len(r.Claims))
+	if failed > 0 {
+		how = fmt.Sprintf("%d of %d claims DO NOT HOLD", failed, len(r.Claims))
+	}
+	return fmt.Sprintf("%s. %.1f s, seed %d.", how, r.Seconds, r.Seed)
+}
+
+// Markdown writes all of the report as a section of a document.
+func (r Report) Markdown(w io.Writer) {
+	s := r.scenario
+	fmt.Fprintf(w, "## %s\n\n%s.\n\n%s\n\n", s.Name, s.Title, s.Lesson)
+	fmt.Fprintf(w, "- **Broken:** %s\n- **Fixed:** %s\n\n", s.Broken, s.Fixed)
+	fmt.Fprintf(w, "%s\n\n", r.figures().RenderMarkdown())
+	if t := r.accounts(); t != nil {
+		fmt.Fprintf(w, "The ledger, by event id:\n\n%s\n\n", t.RenderMarkdown())
+	}
+	for _, c := range r.Claims {
+		fmt.Fprintf(w, "- **%s** %s (%s)\n", verdict(c.Holds), c.Text, c.Figures)
+	}
+	fmt.Fprintf(w, "\n%s On %s: %s\n\n", "`evdemo demo "+s.Name+"`", r.Broker, r.Verdict())
+}
+
+func verdict(holds bool) string {
+	if holds {
+		return "holds"
+	}
+	return "FAILS"
+}
+
+// figures is the table of was and now.
+func (r Report) figures() table.Writer {
+	t := newTable(table.Row{"", string(Broken), string(Fixed)})
+	t.SetColumnConfigs([]table.ColumnConfig{{Number: 2, Align: text.AlignRight}, {Number: 3, Align: text.AlignRight}})
+	for _, f := range r.Figures {
+		t.AppendRow(table.Row{f.Label, format(f.Was, f.Unit), format(f.Now, f.Unit)})
+	}
+	return t
+}
+
+// accounts is the table of all ledgers, or nil.
+func (r Report) accounts() table.Writer {
+	if len(r.Ledger) == 0 {
+		return nil
+	}
+	t := newTable(table.Row{"", "of", "published", "confirmed", "no outcome", "consumer", "had", "missing", "extra"})
+	for _, a := range r.Ledger {
+		row := table.Row{string(a.Mode), a.Name, a.Attempted, a.Outcomes["confirmed"], a.Unaccounted}
+		for _, c := range a.Consumers {
+			t.AppendRow(append(row, c.Name, c.Effects, c.Missing, c.Extra))
+			row = table.Row{"", "", "", "", ""}
+		}
+		if len(a.Consumers) == 0 {
+			t.AppendRow(row)
+		}
+	}
+	return t
+}
+
+func newTable(header table.Row) table.Writer {
+	t := table.NewWriter()
+	t.SetStyle(table.StyleLight)
+	t.Style().Format.Header = text.FormatDefault
+	t.AppendHeader(header)
+	return t
+}
+
+// format writes a figure with its unit.
+func format(v *float64, unit string) string {
+	switch {
+	case v == nil || math.IsNaN(*v):
+		return nothing
+	case unit == "":
+		return thousands(*v)
+	case unit == "x":
+		return fmt.Sprintf("%.1fx", *v)
+	case *v >= 100 || unit == "%":
+		return thousands(*v) + " " + unit
+	default:
+		return fmt.Sprintf("%.1f %s", *v, unit)
+	}
+}
+
+// thousands writes a number without decimals, in groups of three.
+func thousands(v float64) string { return message.NewPrinter(language.English).Sprintf("%.0f", v) }

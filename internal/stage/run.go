@@ -1,0 +1,120 @@
+package stage
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"time"
+
+	"github.com/evdemo/evdemo/internal/localbroker"
+	"github.com/evdemo/evdemo/internal/session"
+)
+
+// run is one scenario under way.
+type run struct {
+	Config
+	scenario Scenario
+	prefix   string
+	broker   string // and its version
+	node     *localbroker.Node
+}
+
+// Run plays a scenario in both modes. The report's Holds says whether all claims hold. An error means that there is no verdict:
+// ctx has ended, or something did not work that is not what the scenario is about. In any case everything that was started has
+// ended and what was made has been removed when it returns, or the error wraps ErrLeftBehind.
+func Run(ctx context.Context, scenario Scenario, config Config) (report Report, err error) {
+	r := &run{Config: config, scenario: scenario, prefix: "demo-" + rand.Text()[:8] + "."}
+	if r.Logger == nil {
+		r.Logger = slog.New(slog.DiscardHandler)
+	}
+	if r.Screen == nil {
+		r.Screen = io.Discard
+	}
+	began := time.Now()
+	if err := r.open(ctx); err != nil {
+		return report, err
+	}
+	defer func() { err = errors.Join(err, r.close()) }() //nolint:contextcheck // it has a limit of its own
+	was, err := r.play(ctx, Broken)
+	if err != nil {
+		return report, err
+	}
+	now, err := r.play(ctx, Fixed)
+	if err != nil {
+		return report, err
+	}
+	if report, err = newReport(scenario, was, now); err != nil {
+		return report, err
+	}
+	report.Seed, report.Broker = config.Seed, r.broker
+	report.Seconds = time.Since(began).Seconds()
+	return report, nil
+}
+
+// open looks for the broker and says what there is to see.
+func (r *run) open(ctx context.Context) error {
+	r.say("%s: %s\n\n%s", r.scenario.Name, r.scenario.Title, wrap(r.scenario.Lesson))
+	if r.scenario.Memory {
+		r.broker = "none"
+		return nil
+	}
+	conn, err := session.DialWithin(ctx, session.Config{URLs: r.URLs, TLS: r.TLS, Name: "evdemo demo"}, r.ConnectTimeout)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	r.broker = conn.ServerVersion()
+	r.say("\nBroker: %s at %s. What is made there begins with %q, and is removed.", r.broker, conn.Addr(), r.prefix)
+	return nil
+}
+
+// play plays one mode, and removes what it made.
+func (r *run) play(ctx context.Context, mode Mode) (p played, err error) {
+	intro := map[Mode]string{Broken: "BROKEN: " + r.scenario.Broken, Fixed: "FIXED: " + r.scenario.Fixed}[mode]
+	r.say("\n%s", wrap(intro))
+	s, err := r.openStage(ctx, mode)
+	if err != nil {
+		return p, err
+	}
+	defer func() { err = errors.Join(err, s.close(ctx)) }()
+	if err := r.scenario.Play(ctx, s); err != nil {
+		return p, fmt.Errorf("%s, %s: %w", r.scenario.Name, mode, err)
+	}
+	p.figures = s.figures
+	for _, b := range s.books {
+		p.accounts = append(p.accounts, Account{Mode: mode, Name: b.name, Account: b.ledger.Account()})
+	}
+	return p, nil
+}
+
+// played is what has come of a mode.
+type played struct {
+	figures  Figures
+	accounts []Account
+}
+
+func (r *run) say(format string, args ...any) { fmt.Fprintf(r.Screen, format+"\n", args...) }
+
+// ownNode starts the node of a scenario that harms its broker.
+func (r *run) ownNode(ctx context.Context) (*localbroker.Node, error) {
+	if r.node != nil {
+		return r.node, nil
+	}
+	r.say("  Starting a node of RabbitMQ for this scenario alone, since it will be killed.")
+	node, err := localbroker.Start(ctx, localbroker.Config{Logger: r.Logger})
+	if err != nil {
+		return nil, err
+	}
+	r.node, r.broker = node, "RabbitMQ "+node.Version()
+	return node, nil
+}
+
+func (r *run) close() error {
+	if r.node == nil {
+		return nil
+	}
+	return r.node.Remove()
+}

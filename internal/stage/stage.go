@@ -1,0 +1,266 @@
+package stage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/evdemo/evdemo/event"
+	"github.com/evdemo/evdemo/internal/child"
+	"github.com/evdemo/evdemo/internal/ledger"
+	"github.com/evdemo/evdemo/internal/link"
+	"github.com/evdemo/evdemo/internal/localbroker"
+	"github.com/evdemo/evdemo/internal/session"
+	"github.com/evdemo/evdemo/publisher"
+	"github.com/evdemo/evdemo/topology"
+)
+
+const (
+	// cleanUpLimit bounds the removal of what was made on a broker.
+	cleanUpLimit = 30 * time.Second
+	// look is how often a condition is looked at that is waited for.
+	look = 5 * time.Millisecond
+)
+
+// Stage is where one mode of a scenario is played. Its methods are for the goroutine of the play, but for Measure, Count, Say
+// and Ledger, which any may call.
+type Stage struct {
+	// Mode is which of the two times this is.
+	Mode Mode
+	// Rand is random by the seed, the same in both modes.
+	Rand *rand.Rand
+	// Dir is a directory for the files of this mode, and removed with it.
+	Dir string
+	// Prefix is what all names on the broker begin with.
+	Prefix string
+
+	run       *run
+	urls      []string
+	group     *child.Group
+	processes []*Process
+	closers   []func(ctx context.Context) error // in the order of their making
+	publisher *publisher.Publisher
+
+	books []book
+
+	mu      sync.Mutex
+	figures Figures
+}
+
+// book is a ledger with a name.
+type book struct {
+	name   string
+	ledger *ledger.Ledger
+}
+
+// Ledger is the account with this name of what was published and of its effects, which this process keeps. The report has all
+// of them.
+func (s *Stage) Ledger(name string) *ledger.Ledger {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, b := range s.books {
+		if b.name == name {
+			return b.ledger
+		}
+	}
+	s.books = append(s.books, book{name, ledger.New()})
+	return s.books[len(s.books)-1].ledger
+}
+
+// Fixed tells whether this is the mode that should work.
+func (s *Stage) Fixed() bool { return s.Mode == Fixed }
+
+// Measure enters a figure.
+func (s *Stage) Measure(key string, value float64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.figures[key] = value
+}
+
+// Count enters a figure that is a number of things.
+func (s *Stage) Count(key string, n int) { s.Measure(key, float64(n)) }
+
+// Say tells the person what happens now.
+func (s *Stage) Say(format string, args ...any) { s.run.say("  "+format, args...) }
+
+// Name is the name of something on the broker.
+func (s *Stage) Name(name string) string { return s.Prefix + name }
+
+// URL is the broker's.
+func (s *Stage) URL() string { return strings.Join(s.urls, ",") }
+
+// Session opens a connection to the broker, which is closed with the stage.
+func (s *Stage) Session(ctx context.Context) (*session.Session, error) {
+	conn, err := session.DialWithin(ctx, s.session(), s.run.ConnectTimeout)
+	if err != nil {
+		return nil, err
+	}
+	s.onClose(func(context.Context) error { conn.Close(); return nil })
+	return conn, nil
+}
+
+func (s *Stage) session() session.Config {
+	return session.Config{URLs: s.urls, TLS: s.run.TLS, Name: "evdemo demo " + s.run.scenario.Name}
+}
+
+// Topology declares what spec says, with the names of this stage, and has it removed with the stage. What consumers declare
+// that join later is to be in it, too.
+func (s *Stage) Topology(ctx context.Context, spec topology.Spec) error {
+	resources := spec.WithPrefix(s.Prefix).Resources()
+	conn, err := session.DialWithin(ctx, s.session(), s.run.ConnectTimeout)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	s.Remove(resources)
+	return resources.Apply(ctx, conn)
+}
+
+// Remove has resources removed with the stage, whoever declares them.
+func (s *Stage) Remove(resources topology.Resources) {
+	urls := s.urls
+	s.onClose(func(ctx context.Context) error {
+		conn, err := session.DialWithin(ctx, session.Config{URLs: urls, TLS: s.run.TLS, Name: "evdemo demo"}, cleanUpLimit)
+		if err == nil {
+			defer conn.Close()
+			err = resources.Delete(ctx, conn, topology.EvenShared())
+		}
+		if err != nil {
+			return fmt.Errorf("%w: what begins with %q: %w", ErrLeftBehind, s.Prefix, err)
+		}
+		return nil
+	})
+}
+
+// OwnNode is a node of RabbitMQ for this scenario alone, that may be killed. From then on it is this stage's broker. Both modes
+// have the same one.
+func (s *Stage) OwnNode(ctx context.Context) (*localbroker.Node, error) {
+	node, err := s.run.ownNode(ctx)
+	if err == nil {
+		s.urls = []string{node.URL()}
+	}
+	return node, err
+}
+
+// Link makes a network to the broker that can be broken. Accepted may be nil.
+func (s *Stage) Link(ctx context.Context, accepted func()) (*link.Link, error) {
+	l, err := link.New(ctx, s.URL(), accepted)
+	if err == nil {
+		s.onClose(func(context.Context) error { l.Close(); return nil })
+	}
+	return l, err
+}
+
+// Endpoint serves HTTP like Serve, for workers with --http: what is posted there are events. Handle decides on the answer; where
+// it writes none, the event is handled.
+func (s *Stage) Endpoint(ctx context.Context, handle func(w http.ResponseWriter, r *http.Request, e event.Event)) (url string, err error) {
+	return s.Serve(ctx, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			return // the client has gone
+		}
+		e, err := event.DecodeHTTP(r.Header, body)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		handle(w, r, e)
+	}))
+}
+
+// Serve serves HTTP on loopback until the end of the stage, and gives its URL. It stands for the world outside: what is posted
+// there has happened.
+func (s *Stage) Serve(ctx context.Context, handler http.Handler) (url string, err error) {
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp4", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	server := &http.Server{Handler: handler, ReadHeaderTimeout: time.Minute}
+	ended := make(chan struct{})
+	go func() { defer close(ended); _ = server.Serve(listener) }()
+	s.onClose(func(context.Context) error { err := server.Close(); <-ended; return err })
+	return "http://" + listener.Addr().String(), nil
+}
+
+// Await waits until a condition holds, for limit at most. What says what was waited for, where it does not come.
+func (s *Stage) Await(ctx context.Context, what string, limit time.Duration, holds func() bool) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("waited %v for this: %s", limit, what))
+	defer cancel()
+	ticker := time.NewTicker(look)
+	defer ticker.Stop()
+	for !holds() {
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	return nil
+}
+
+// Settle waits until a count has come to want or has not changed for quiet: what has not come by then will not come.
+func (s *Stage) Settle(ctx context.Context, quiet time.Duration, want int, count func() int) error {
+	last, since := -1, time.Now()
+	err := s.Await(ctx, "that nothing more comes", 2*time.Minute, func() bool {
+		n := count()
+		if n != last {
+			last, since = n, time.Now()
+		}
+		return n >= want || time.Since(since) > quiet
+	})
+	return err
+}
+
+// Pause lets time pass that belongs to the play, such as that of an outage. It is not for waiting for something.
+func (s *Stage) Pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// OnClose has something done at the end of the stage, also where ctx has ended by then. What was made last ends first.
+func (s *Stage) OnClose(end func(context.Context) error) { s.onClose(end) }
+
+func (s *Stage) onClose(end func(context.Context) error) { s.closers = append(s.closers, end) }
+
+// openStage makes a stage, with nothing on it.
+func (r *run) openStage(ctx context.Context, mode Mode) (s *Stage, err error) {
+	s = &Stage{
+		Mode: mode, Rand: rand.New(rand.NewPCG(r.Seed, 0)), Prefix: r.prefix + string(mode) + ".", run: r,
+		urls: r.URLs, figures: Figures{},
+	}
+	if s.Dir, err = os.MkdirTemp("", "evdemo-demo-"); err != nil {
+		return nil, err
+	}
+	if s.group, err = child.NewGroup(ctx); err != nil {
+		return nil, errors.Join(err, os.RemoveAll(s.Dir))
+	}
+	return s, nil
+}
+
+// close ends all processes and removes what was made.
+func (s *Stage) close(ctx context.Context) (err error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUpLimit)
+	defer cancel()
+	for _, p := range s.processes {
+		p.Kill()
+	}
+	s.group.Close()
+	for i := len(s.closers) - 1; i >= 0; i-- {
+		err = errors.Join(err, s.closers[i](ctx))
+	}
+	return errors.Join(err, os.RemoveAll(s.Dir))
+}
