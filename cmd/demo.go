@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"slices"
 	"strconv"
@@ -13,30 +12,33 @@ import (
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/spf13/cobra"
 
-	"github.com/evdemo/evdemo/examples"
 	"github.com/evdemo/evdemo/internal/demo"
 	"github.com/evdemo/evdemo/internal/scenario"
+	"github.com/evdemo/evdemo/internal/stage"
 )
 
-const demoLong = `Watch events fan out and be shared, with a worker killed in the middle, and see the account.
+const demoLong = `Watch an order system work, and break, on a real broker, with a verdict made of figures.
 
-The demo applies the default topology under a prefix of its own; starts three workers on the queue
-payments and three listeners on the topic orders (the groups email and analytics, and one broadcast) as
-processes of their own; publishes 2,000 orders; kills one worker with SIGKILL in the middle; and ends
-with a ledger that counts by event id what each process really printed.
+Without a SCENARIO it is the tour. Customers place 600 orders; fraud, payment, inventory, shipping, loyalty
+and notifications hear of them over topics, each in a queue of its own (fan-out), and three payment
+processes share one queue (work queue). One of those is killed with SIGKILL in the middle. The tour ends
+with a ledger that counts by order what each part has really done, and with the verdict of "shop check".
+--broken adds a stray worker that takes payments and loses them: the ledger must show it.
 
---broken adds a stray worker that takes events and loses them: the ledger must show it, and the exit
-code is then 5.
+With the name of a SCENARIO one lesson is played twice: broken on purpose, so that its fault shows, and then
+as it should be. It ends with a table of figures, a ledger and claims, which hold or do not. "list" lists
+the scenarios, "all" plays all of them, and -o markdown makes a document of that.
 
---broker memory needs nothing installed: workers and listeners are goroutines of this process, on a bus in
-its memory, and the worker is cut off in mid-work instead of killed. Nothing is durable there. No broker is
-dialled, and --url and the other flags of the connection are not used.
+--broker memory needs nothing installed: the tour's parts are goroutines of this process then, and payment
+is cut off in mid-work instead of killed. Of the scenarios only those can be played that need no broker.
+What is random is by --seed. Scenarios that kill a broker start a node of their own, which needs an
+installed rabbitmq-server.
 
 Broker: what the demo makes begins with "demo-", and is removed at the end, also after Ctrl-C. Nothing
 else is touched.
 
-Exit codes: 0 the ledger holds; 5 it does not; 2 wrong usage; 4 no broker; 1 anything else, an interrupt
-included.`
+Exit codes: 0 all claims hold; 5 one does not, or a fault has not shown; 2 wrong usage; 4 no broker; 1
+anything else, an interrupt included.`
 
 const demoExample = `  evdemo demo
   evdemo demo --broken
@@ -97,13 +99,16 @@ func runDemo(ctx context.Context, app *App, opts *demoOptions) error {
 	if opts.name != "" {
 		return runScenarios(ctx, app, opts)
 	}
-	config, err := demoConfig(app, opts)
+	shared, err := stageConfig(app, opts, opts.broker != brokerMemory)
 	if err != nil {
 		return err
 	}
-	report, err := demo.Run(ctx, config)
+	report, err := demo.Run(ctx, demo.Config{
+		Config: shared, Memory: opts.broker == brokerMemory, Broken: opts.broken,
+		Live: app.OutTerminal && !opts.output.json() && !app.global.quiet,
+	})
 	if err != nil {
-		if ctx.Err() != nil && !errors.Is(err, demo.ErrLeftBehind) {
+		if ctx.Err() != nil && !errors.Is(err, stage.ErrLeftBehind) {
 			return errors.New("interrupted; everything the demo made was removed")
 		}
 		return err
@@ -117,33 +122,6 @@ func runDemo(ctx context.Context, app *App, opts *demoOptions) error {
 		err = &exitError{exitClaim, errors.New("the ledger does not hold")}
 	}
 	return err
-}
-
-// demoConfig says what to run, and finds the broker where there is to be one.
-func demoConfig(app *App, opts *demoOptions) (demo.Config, error) {
-	config := demo.Config{
-		Memory: opts.broker == brokerMemory, Events: examples.Orders, Broken: opts.broken,
-		Screen: app.Out, Live: app.OutTerminal && !opts.output.json() && !app.global.quiet,
-		Logger: app.Logger(), ConnectTimeout: app.global.connectTimeout,
-	}
-	switch {
-	case app.global.quiet:
-		config.Screen = io.Discard
-	case opts.output.json():
-		config.Screen = app.Err
-	}
-	if config.Memory {
-		return config, nil
-	}
-	broker, err := app.broker()
-	if err != nil {
-		return config, err
-	}
-	config.URLs, config.TLS, config.Environment = broker.URLs, broker.TLS, app.childEnvironment(broker)
-	if config.Executable, err = os.Executable(); err != nil {
-		return config, fmt.Errorf("find evdemo itself: %w", err)
-	}
-	return config, nil
 }
 
 // childEnvironment leads child processes to the same broker. It goes through the environment, since
@@ -167,7 +145,7 @@ func printDemo(app *App, r demo.Report) {
 	t := table.NewWriter()
 	t.SetOutputMirror(app.Out)
 	t.SetStyle(table.StyleLight)
-	t.AppendHeader(table.Row{"consumer", "events", "missing", "extra", "by"})
+	t.AppendHeader(table.Row{"part", "orders", "missing", "extra", "by"})
 	for _, c := range r.Account.Consumers {
 		var by []string
 		for _, m := range c.Members {
@@ -181,9 +159,8 @@ func printDemo(app *App, r demo.Report) {
 	}
 	fmt.Fprintln(app.Out)
 	t.Render()
-	fmt.Fprintf(app.Out, "published %s  confirmed %s  redelivered %d  in %.1f s\n\n", thousands(int64(r.Account.Attempted)),
-		thousands(int64(r.Account.Outcomes["confirmed"])), r.Redelivered, r.Seconds)
-	fmt.Fprintf(app.Out, "Redelivered are events that %s had and could not acknowledge any more; extra are those of them that it\nhad handled already. That is what \"at least once\" means.\n\n", r.Killed)
+	fmt.Fprintf(app.Out, "placed %s  shipped %s  cancelled %s  events %s  in %.1f s, seed %d\n\n", thousands(int64(r.Account.Attempted)),
+		thousands(int64(r.Check.Shipped)), thousands(int64(r.Check.Cancelled)), thousands(r.Check.Events), r.Seconds, r.Seed)
 	for _, c := range r.Claims {
 		mark := "holds "
 		if !c.Holds {
@@ -192,6 +169,6 @@ func printDemo(app *App, r demo.Report) {
 		fmt.Fprintf(app.Out, "%s %s (%s)\n", mark, c.Text, c.Figures)
 	}
 	if r.Holds {
-		fmt.Fprintln(app.Out, "\nThe ledger holds: nothing was lost.")
+		fmt.Fprintln(app.Out, "\nThe ledger holds: nothing was lost, and nothing was done twice.\n\nNext: evdemo demo list")
 	}
 }

@@ -34,12 +34,18 @@ func (o *demoOptions) check() error {
 		if o.output.value == "markdown" {
 			return usageErrorf("-o markdown is for scenarios: evdemo demo all -o markdown")
 		}
+		if o.broken && memory {
+			return usageErrorf("--broken takes events off a queue of RabbitMQ: without --broker memory")
+		}
 		return nil
 	case demoList, demoAll:
 	default:
 		s, ok := scenario.Find(o.name)
 		if !ok {
 			return usageErrorf("no scenario %q: want %s, or one of %s", o.name, demoList+" or "+demoAll, strings.Join(scenario.Names(), ", "))
+		}
+		if _, ok := s.Parts[o.part]; o.part != "" && !ok {
+			return usageErrorf("scenario %s has no part %q", o.name, o.part)
 		}
 		if memory && !s.Memory {
 			return usageErrorf("scenario %s needs a RabbitMQ: without --broker memory; those without are %s", o.name, strings.Join(inMemory(), ", "))
@@ -76,7 +82,7 @@ func runScenarios(ctx context.Context, app *App, opts *demoOptions) error {
 	if opts.name == demoList {
 		return listScenarios(app, opts, chosen)
 	}
-	config, err := scenarioConfig(app, opts, chosen)
+	config, err := stageConfig(app, opts, slices.ContainsFunc(chosen, func(s stage.Scenario) bool { return !s.Memory }))
 	if err != nil {
 		return err
 	}
@@ -89,7 +95,7 @@ func runScenarios(ctx context.Context, app *App, opts *demoOptions) error {
 		report, err := stage.Run(ctx, s, config)
 		if err != nil {
 			if ctx.Err() != nil && !errors.Is(err, stage.ErrLeftBehind) {
-				return errors.New("interrupted; everything the scenario made was removed")
+				return errors.New("interrupted; everything the demo made was removed")
 			}
 			return err
 		}
@@ -119,8 +125,8 @@ func runScenarios(ctx context.Context, app *App, opts *demoOptions) error {
 	return err
 }
 
-// scenarioConfig says how to play, and finds the broker where one is needed.
-func scenarioConfig(app *App, opts *demoOptions, chosen []stage.Scenario) (config stage.Config, err error) {
+// stageConfig says where and how to play, and finds the broker where one is needed.
+func stageConfig(app *App, opts *demoOptions, needed bool) (config stage.Config, err error) {
 	config = stage.Config{ConnectTimeout: app.global.connectTimeout, Seed: opts.seed, Screen: app.Out}
 	if app.global.verbose { // what befalls the processes is meant to; the screen tells of it
 		config.Logger = app.Logger()
@@ -138,7 +144,7 @@ func scenarioConfig(app *App, opts *demoOptions, chosen []stage.Scenario) (confi
 		return config, fmt.Errorf("find evdemo itself: %w", err)
 	}
 	var broker brokerSettings
-	if slices.ContainsFunc(chosen, func(s stage.Scenario) bool { return !s.Memory }) {
+	if needed {
 		if broker, err = app.broker(); err != nil {
 			return config, err
 		}
@@ -154,10 +160,6 @@ func scenarioConfig(app *App, opts *demoOptions, chosen []stage.Scenario) (confi
 
 // playPart is the whole life of a child process of a scenario.
 func playPart(ctx context.Context, app *App, s stage.Scenario, opts *demoOptions) error {
-	part, ok := s.Parts[opts.part]
-	if !ok {
-		return usageErrorf("scenario %s has no part %q", s.Name, opts.part)
-	}
 	broker, err := app.broker()
 	if err != nil {
 		return err
@@ -167,7 +169,7 @@ func playPart(ctx context.Context, app *App, s stage.Scenario, opts *demoOptions
 		return usageErrorf("--part-args: %v", err)
 	}
 	player.Print = func(v any) error { return writeJSON(app.Out, v) }
-	return part(ctx, player)
+	return s.Parts[opts.part](ctx, player)
 }
 
 func listScenarios(app *App, opts *demoOptions, scenarios []stage.Scenario) error {

@@ -2,6 +2,7 @@ package cmd
 
 import (
 	"context"
+	"encoding/json"
 	"io"
 	"regexp"
 	"strings"
@@ -13,34 +14,51 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/evdemo/evdemo/internal/brokertest"
+	"github.com/evdemo/evdemo/internal/scenario"
 	"github.com/evdemo/evdemo/internal/session"
+	"github.com/evdemo/evdemo/internal/shop/service"
+	"github.com/evdemo/evdemo/internal/shop/system"
+	"github.com/evdemo/evdemo/internal/stage"
 	"github.com/evdemo/evdemo/topology"
 )
 
 // demoExamples are those of the help of "demo".
 func demoExamples() []string {
-	return []string{"evdemo demo", "evdemo demo --broken", "evdemo demo --broker memory"}
+	return []string{
+		"evdemo demo", "evdemo demo --broken", "evdemo demo --broker memory", "evdemo demo list", "evdemo demo blocking --seed 7",
+		"evdemo demo event-sourcing --broker memory -o json",
+	}
 }
 
 func TestDemoHolds(t *testing.T) {
 	t.Parallel()
 	output := newCopyist(t, brokertest.URL(t)).run(t, demoExamples()[0], exitOK)
-	for _, name := range []string{"email", "analytics", "broadcast"} {
-		assert.Regexp(t, name+` +│ 2,000  │ +0 │ +0 │ `+name+" 2,000 ", output)
-	}
-	assert.Regexp(t, `payments +│ 2,000  │ +0 │ +\d+ │ worker-1 [\d,]+, worker-2 [\d,]+ \(killed\), worker-3 [\d,]+ `, output)
-	assert.Regexp(t, `published 2,000  confirmed 2,000  redelivered \d+  in `, output)
-	assert.Equal(t, 5, strings.Count(output, "\nholds  "), output)
-	assert.Contains(t, output, "\nThe ledger holds: nothing was lost.\n")
+	assertShopWorked(t, output)
+	assert.Regexp(t, `payment +│ 600 +│ +0 │ +0 │ payment-1 [1-9]\d*, payment-2 [1-9]\d* \(killed\), payment-3 [1-9]\d* `, output)
+	assert.Regexp(t, `broadcast │ 600 +│ +0 │`, output)
+	assert.Equal(t, 11, strings.Count(output, "\nholds  "), output)
 	assertNothingLeft(t, output)
+}
+
+// assertShopWorked looks at what a demo that holds has printed.
+func assertShopWorked(t *testing.T, output string) {
+	t.Helper()
+	for _, part := range []string{"fraud", "inventory", "shipping", "loyalty", "email", "sms", "push"} {
+		assert.Regexp(t, part+` +│ 600 +│ +0 │ +0 │ `+part+" 600 ", output)
+	}
+	assert.Regexp(t, `placed 600  shipped 600  cancelled 0  events [\d,]+  in [\d.]+ s, seed \d+`, output)
+	assert.Contains(t, output, "(600 orders, 600 shipped, 0 things wrong)")
+	assert.NotContains(t, output, "FAILS")
+	assert.Contains(t, output, "\nThe ledger holds: nothing was lost, and nothing was done twice.\n")
 }
 
 func TestDemoFindsALoss(t *testing.T) {
 	t.Parallel()
 	output := newCopyist(t, brokertest.URL(t)).run(t, demoExamples()[1], exitClaim)
-	assert.Contains(t, output, "\nFAILS  the workers shared payments, and the killed one lost nothing (1995 effects, 5 missing, ")
-	assert.Equal(t, 4, strings.Count(output, "\nholds  "), output)
-	assert.NotContains(t, output, "nothing was lost.")
+	assert.Regexp(t, `\nFAILS  the payment processes shared the orders, and the killed one lost none and charged none twice \(\d+ done, [1-9]\d* missing, 0 extra\)`, output)
+	assert.Contains(t, output, "\nholds  fraud had every order, once (600 done, 0 missing, 0 extra)\n")
+	assert.Regexp(t, `\nFAILS  a check of .* \(600 orders, \d+ shipped, [1-9]\d* things wrong\)`, output)
+	assert.NotContains(t, output, "nothing was lost")
 	assert.Contains(t, output, "evdemo demo: the ledger does not hold\n")
 	assertNothingLeft(t, output)
 }
@@ -48,13 +66,16 @@ func TestDemoFindsALoss(t *testing.T) {
 func TestDemoInterrupted(t *testing.T) {
 	t.Parallel()
 	url := brokertest.URL(t)
-	for _, moment := range []string{"Everything made here", "Publishing 2000 orders", "Killed worker-2"} {
+	for moment, command := range map[string]string{
+		"What is made there": "evdemo demo -o json", "Customers place 600 orders": "evdemo demo -o json", "Killed payment-2": "evdemo demo",
+		"FIXED: ": "evdemo demo blocking -o markdown",
+	} {
 		t.Run(moment, func(t *testing.T) {
 			t.Parallel()
 			ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
 			defer cancel()
 			var output lockedBuffer
-			cmd := newCopyist(t, url).command(ctx, "evdemo demo -o json", &output)
+			cmd := newCopyist(t, url).command(ctx, command, &output)
 			require.NoError(t, cmd.Start())
 			ended := make(chan struct{})
 			go func() { defer close(ended); _ = cmd.Wait() }()
@@ -72,15 +93,58 @@ func TestDemoInterrupted(t *testing.T) {
 func TestDemoInMemory(t *testing.T) {
 	t.Parallel()
 	output := newCopyist(t, "").run(t, "AMQP_URL=amqp://127.0.0.1:1/ "+demoExamples()[2], exitOK)
-	for _, name := range []string{"email", "analytics", "broadcast"} {
-		assert.Regexp(t, name+` +│ 2,000  │ +0 │ +0 │ `+name+" 2,000 ", output)
-	}
-	assert.Regexp(t, `payments +│ 2,000  │ +0 │ +\d+ │ worker-1 [\d,]+, worker-2 [\d,]+ \(killed\), worker-3 [\d,]+ `, output)
-	assert.Regexp(t, `published 2,000  confirmed 2,000  redelivered [1-9]\d*  in `, output)
-	assert.Equal(t, 5, strings.Count(output, "\nholds  "), output)
-	assert.Contains(t, output, "\nThe ledger holds: nothing was lost.\n")
-	assert.Equal(t, 1, strings.Count(output, "nothing is durable"), output)
+	assertShopWorked(t, output)
+	assert.Regexp(t, `payment +│ 600 +│ +0 │ +0 │ payment-2 [1-9]\d* \(killed\), its successor [1-9]\d* `, output)
+	assert.Equal(t, 10, strings.Count(output, "\nholds  "), output)
 	assert.NotContains(t, output, "demo-", "names that nobody sees")
+}
+
+// Scenarios are played in the tests of package scenario; here is what the command makes of them.
+func TestDemoScenario(t *testing.T) {
+	t.Parallel()
+	output := newCopyist(t, brokertest.URL(t)).run(t, demoExamples()[4], exitOK)
+	assert.Contains(t, output, "\nBROKEN: ")
+	assert.Contains(t, output, "\nholds  Broken: ")
+	assert.Regexp(t, `\nblocking: all 3 claims hold. [\d.]+ s, seed 7.\n`, output)
+	assertNothingLeft(t, output)
+}
+
+func TestDemoOutputs(t *testing.T) {
+	t.Parallel()
+	c := newCopyist(t, "")
+	list := c.run(t, demoExamples()[3], exitOK)
+	for _, s := range scenario.All() {
+		assert.Contains(t, list, "│ "+s.Name+" ")
+		assert.Contains(t, list, s.Title)
+	}
+	var report stage.Report
+	require.NoError(t, json.Unmarshal([]byte(c.run(t, demoExamples()[5]+" -q", exitOK)), &report))
+	assert.Equal(t, "event-sourcing", report.Scenario)
+	assert.True(t, report.Holds)
+	var all []stage.Report
+	require.NoError(t, json.Unmarshal([]byte(c.run(t, "evdemo demo all --broker memory -o json -q", exitOK)), &all))
+	assert.NotEmpty(t, all)
+	document := c.run(t, "evdemo demo all --broker memory -o markdown -q", exitOK)
+	assert.Contains(t, document, "## event-sourcing\n")
+	assert.Contains(t, document, "| --- |")
+	assert.Contains(t, c.run(t, "evdemo demo list -o markdown", exitOK), "| [lost-events](#lost-events) |")
+}
+
+func TestDemoMistakes(t *testing.T) {
+	t.Parallel()
+	for mistake, args := range map[string][]string{
+		`--broker "kafka": want rabbitmq or memory`:                   {"--broker", "kafka"},
+		`no scenario "lost": want list or all, or one of `:            {"lost"},
+		"--broken is for evdemo demo without a scenario":              {"blocking", "--broken"},
+		"scenario blocking needs a RabbitMQ: without --broker memory": {"blocking", "--broker", "memory"},
+		"--broken takes events off a queue of RabbitMQ":               {"--broken", "--broker", "memory"},
+		"-o markdown is for scenarios":                                {"-o", "markdown"},
+		`scenario blocking has no part "x"`:                           {"blocking", "--part", "x"},
+		"accepts at most 1 arg(s), received 2":                        {"blocking", "lost-events"},
+	} {
+		c := newCommandLine(nil)
+		requireMistake(t, c, c.run(t, append([]string{"demo"}, args...)...), mistake)
+	}
 }
 
 // assertNothingLeft looks for what a demo that said this may have left on the broker.
@@ -92,18 +156,19 @@ func assertNothingLeft(t *testing.T, output string) {
 	s, err := session.DialWithin(t.Context(), config, patience)
 	require.NoError(t, err)
 	defer s.Close()
-	states, err := topology.Default().WithPrefix(prefix[1]).Resources().Inspect(t.Context(), s)
+	var resources topology.Resources
+	for _, mode := range []stage.Mode{stage.Broken, stage.Fixed} {
+		name := prefix[1] + string(mode) + "."
+		shop := system.Resources(service.Choreography, name)
+		resources.Queues = append(append(resources.Queues, shop.Queues...), topology.Spec{}.QueueResources(name+"jobs").Queues...)
+		resources.Exchanges = append(resources.Exchanges, shop.Exchanges...)
+	}
+	states, err := resources.Inspect(t.Context(), s)
 	require.NoError(t, err)
 	assert.NotEmpty(t, states)
 	for _, state := range states {
 		assert.False(t, state.Exists, "%s %s was left", state.Kind, state.Name)
 	}
-}
-
-func TestDemoBrokers(t *testing.T) {
-	t.Parallel()
-	c := newCommandLine(nil)
-	requireMistake(t, c, c.run(t, "demo", "--broker", "kafka"), `evdemo demo: --broker "kafka": want rabbitmq or memory`)
 }
 
 func TestDemoFlags(t *testing.T) {
@@ -120,10 +185,13 @@ func TestDemoFlags(t *testing.T) {
 	assert.Equal(t, "rabbitmq", got.broker)
 	assert.False(t, got.broken)
 	assert.False(t, got.output.json())
-	require.NoError(t, parse("--broker", "memory", "--broken", "-o", "json"))
-	assert.Equal(t, "memory", got.broker)
+	require.NoError(t, parse("--broken", "-o", "json"))
 	assert.True(t, got.broken)
 	assert.True(t, got.output.json())
+	require.NoError(t, parse("all", "--broker", "memory", "--seed", "7"))
+	assert.Equal(t, "memory", got.broker)
+	assert.Equal(t, "all", got.name)
+	assert.EqualValues(t, 7, got.seed)
 	require.Error(t, parse("now"))
 }
 

@@ -1,350 +1,258 @@
-// Package demo runs the suite's two-minute tour: real processes on a real broker, one of them
-// killed in the middle, and a verdict by a ledger kept outside of them. Where nothing is installed it runs
-// within one process, on a bus in memory.
+// Package demo runs the suite's two-minute tour: the shop, as real processes on a real broker, one of them killed in the
+// middle, and a verdict by a ledger kept outside of them. Where nothing is installed it runs within one process, on a bus in
+// memory.
 package demo
 
 import (
-	"bytes"
 	"context"
-	"crypto/rand"
-	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
+	"path/filepath"
 	"slices"
 	"time"
 
+	"github.com/evdemo/evdemo/eventstore"
 	"github.com/evdemo/evdemo/internal/ledger"
+	"github.com/evdemo/evdemo/internal/shop"
+	"github.com/evdemo/evdemo/internal/shop/service"
+	"github.com/evdemo/evdemo/internal/shop/system"
+	"github.com/evdemo/evdemo/internal/stage"
 )
 
 const (
-	topic  = "orders"
-	queue  = "payments"
-	victim = "worker-2"
+	orders    = 600
+	perSecond = 150 // orders, so that a person can follow
+	// latency is that of a payment, so that the services are busy when one is killed.
+	latency = 20 * time.Millisecond
+	// concurrency is how many payments each process has in hand.
+	concurrency = 2
+	patience    = 8 * time.Second // without a new effect, before the tour gives up
+	longest     = 2 * time.Minute // for all of it, on the slowest machine
+	strayEvents = 20              // that the stray worker of the broken tour loses
 
-	publishRate   = 600                  // events per second, so that a person can follow
-	workerLatency = 6 * time.Millisecond // so that the workers are busy when one is killed
-	patience      = 8 * time.Second      // without a new effect, before the demo gives up
-	longest       = 2 * time.Minute      // for all of it, on the slowest machine
-	strayEvents   = 5                    // that the stray worker of the broken mode loses
+	victim    = "payment-2"
+	broadcast = "broadcast" // the listener that is in no group
 )
 
-// ErrLeftBehind reports that not everything which the demo made could be removed.
-var ErrLeftBehind = errors.New("not removed")
-
-// Config says where and how to run the demo.
+// Config says where and how to run the tour.
 type Config struct {
-	// Memory runs the demo within this process, on a bus in memory: consumers are goroutines, and nothing
-	// is durable. Executable, URLs, TLS, Environment and ConnectTimeout are not used then.
+	stage.Config
+	// Memory runs the tour within this process, on a bus in memory: parts are goroutines, and only the event store is
+	// durable. Executable, URLs, TLS, Environment and ConnectTimeout are not used then.
 	Memory bool
-	// Executable is evdemo itself, which the demo starts as child processes.
-	Executable string
-	// URLs and TLS lead to the broker.
-	URLs []string
-	TLS  *tls.Config
-	// Environment is what the child processes get; it must lead them to the same broker.
-	Environment []string
-	// Events are the events to publish, as JSONL of CloudEvents.
-	Events []byte
 	// Broken adds a worker that takes events and loses them, which the ledger must show.
 	Broken bool
-	// Screen is where progress is shown; Live redraws a table there, as on a terminal.
-	Screen io.Writer
-	Live   bool
-	// Logger receives what the child processes, or the bus in memory, log. Default: nothing is logged.
-	Logger *slog.Logger
-	// ConnectTimeout bounds the wait for the first connection.
-	ConnectTimeout time.Duration
+	// Live redraws a table on the screen, as on a terminal.
+	Live bool
 }
 
-// Report is what the demo has found.
-type Report struct {
-	Account     ledger.Account `json:"account"`
-	Claims      []ledger.Claim `json:"claims"`
-	Killed      string         `json:"killed"`
-	Redelivered int            `json:"redelivered"`
-	Seconds     float64        `json:"seconds"`
-	Holds       bool           `json:"holds"`
-}
-
-// run is one demo under way.
+// run is one tour under way.
 type run struct {
 	Config
-	venue       venue
-	killing     string        // how the venue kills
-	patience    time.Duration // without a new effect
-	prefix      string
-	ledger      *ledger.Ledger
-	ids         []string
-	actors      []actor
-	victim      actor
-	killed      bool
-	redelivered int // valid once the actors have ended
-	screen      *screen
-	began       time.Time
+	stage  *stage.Stage
+	store  *eventstore.Store
+	db     string
+	sinks  string
+	ledger *ledger.Ledger
+	venue  venue
+	screen *screen
+	killed bool
+	began  time.Time
 }
 
-// venue is where a demo takes place: a broker with processes, or this process alone.
+// venue is where a tour takes place: a broker with processes, or this process alone.
 type venue interface {
-	// prepare makes the topology and says on the screen where that is. What it made is removed by remove,
-	// also when ctx has ended; where prepare fails nothing is left.
-	prepare(ctx context.Context) (remove func(context.Context) error, err error)
-	// start starts a consumer, which the end of ctx does not end.
-	start(ctx context.Context, p part) (actor, error)
-	// publish publishes the events to the topic and enters their outcomes into the ledger. Where ctx ends
-	// it stops in good order: what it has not sent gets no outcome, and that is no error.
-	publish(ctx context.Context) error
+	// start starts all parts of the shop and whoever listens, and waits until all get their events.
+	start(ctx context.Context) error
+	// kill ends one part that handles payments as a crash would, and says so.
+	kill(ctx context.Context) error
+	// end ends all parts in good order, and tells who has handled how many payments.
+	end(ctx context.Context) ([]ledger.Member, error)
 }
 
-// part is what one consumer is to do.
-type part struct {
-	name    string
-	queue   string          // it works on this queue; if empty it listens to the topic
-	group   string          // as a member of this group; if empty it gets every event
-	latency time.Duration   // of its work on one event
-	limit   int             // it ends after so many events; 0: when told to
-	effect  func(id string) // called for every event that it has handled; nil: its effects are lost
+// others are the parts of the shop besides payment.
+func others() []string {
+	services := slices.DeleteFunc(service.Names(service.Choreography), func(name string) bool { return name == service.Payment })
+	return append(services, system.SinkNames()...)
 }
 
-// actor is a consumer: a process or a goroutine.
-type actor interface {
-	awaitConsuming(ctx context.Context) error
-	// kill ends it as a crash would. It has no effect after that, or none that counts.
-	kill()
-	// stop tells it to drain.
-	stop()
-	// end waits until it has ended, which is soon after stop, and gives the number of events that it got
-	// and that had been delivered before. One that was killed tells of none.
-	end() (redelivered int)
-}
-
-// newRun makes a run without anything under way.
-func newRun(config Config) *run {
-	r := &run{Config: config, prefix: "demo-" + rand.Text()[:8] + ".", ledger: ledger.New()}
-	if r.Logger == nil {
-		r.Logger = slog.New(slog.DiscardHandler)
+// consumers are the consumers of every order, in the order in which they are shown.
+func (r *run) consumers() []string {
+	names := []string{service.Fraud, service.Payment, service.Inventory, service.Shipping, service.Loyalty, service.Email, service.SMS, service.Push}
+	if !r.Memory {
+		names = append(names, broadcast)
 	}
-	r.screen = newScreen(r)
-	r.venue, r.killing, r.patience = &processes{run: r}, "SIGKILL", patience
-	if r.Memory {
-		r.venue, r.killing, r.patience = &memory{run: r}, "its context is cut", memoryPatience
-	}
-	return r
+	return names
 }
 
-// Run runs the demo and removes everything that it made, also where it fails or ctx ends. The
-// report's Holds says whether the ledger proves the claims.
+// Run runs the tour and removes everything that it made, also where it fails or ctx ends. The report's Holds says whether the
+// ledger proves the claims.
 func Run(ctx context.Context, config Config) (report Report, err error) {
-	r := newRun(config)
-	if r.ids, err = readIDs(config.Events); err != nil {
+	r := &run{Config: config, ledger: ledger.New(), began: time.Now()}
+	if r.Config.Screen == nil {
+		r.Config.Screen = io.Discard
+	}
+	r.screen = &screen{run: r, to: r.Config.Screen}
+	r.Config.Screen = r.screen
+	if r.stage, err = stage.Open(ctx, r.Config.Config, !r.Memory); err != nil {
 		return report, err
 	}
-	remove, err := r.venue.prepare(ctx)
+	defer func() { err = errors.Join(err, r.stage.Close(ctx)) }()
+	r.db, r.sinks = filepath.Join(r.stage.Dir, "shop.db"), filepath.Join(r.stage.Dir, "sinks")
+	if r.store, err = eventstore.Open(ctx, eventstore.Config{DB: r.db}); err != nil {
+		return report, err
+	}
+	r.stage.OnClose(func(context.Context) error { return r.store.Close() })
+	r.venue = &processes{run: r}
+	if r.Memory {
+		r.venue = &memory{run: r}
+	}
+	return r.do(ctx)
+}
+
+func (r *run) do(ctx context.Context) (report Report, err error) {
+	for _, name := range r.consumers() {
+		r.ledger.Expect(name, name)
+	}
+	if err := r.venue.start(ctx); err != nil {
+		return report, err
+	}
+	watching, unwatch := context.WithCancel(ctx)
+	watched := make(chan error, 1)
+	go func() { watched <- r.watch(watching) }()
+	placed := make(chan error, 1)
+	go func() { placed <- r.place(watching) }()
+	err = r.killInTheMiddle(ctx, placed)
+	unwatch()
+	if err := errors.Join(err, <-watched); err != nil {
+		return report, err
+	}
+	payments, err := r.venue.end(ctx)
 	if err != nil {
 		return report, err
 	}
-	defer func() { err = errors.Join(err, remove(ctx)) }()
-	defer r.endActors()
-	if err := r.startConsumers(ctx); err != nil {
-		return report, err
-	}
-	if err := r.publishAndKill(ctx); err != nil {
-		return report, err
-	}
-	r.endActors()
-	return r.report(), nil
+	return r.report(ctx, payments)
 }
 
-func readIDs(events []byte) ([]string, error) {
-	var ids []string
-	for line := range bytes.Lines(events) {
-		var e struct {
-			ID string `json:"id"`
-		}
-		if err := json.Unmarshal(line, &e); err != nil || e.ID == "" {
-			return nil, fmt.Errorf("sample event %d has no id", len(ids)+1)
-		}
-		ids = append(ids, e.ID)
-	}
-	return ids, nil
-}
-
-// startConsumers starts three workers and three listeners and waits until each consumes.
-func (r *run) startConsumers(ctx context.Context) error {
-	r.ledger.Expect("email", "email")
-	r.ledger.Expect("analytics", "analytics")
-	r.ledger.Expect("broadcast", "broadcast")
-	r.ledger.Expect(queue, "worker-1", "worker-2", "worker-3")
-	parts := []part{
-		r.worker("worker-1"), r.worker("worker-2"), r.worker("worker-3"),
-		r.listener("email", "email"), r.listener("analytics", "analytics"), r.listener("broadcast", ""),
-	}
-	if r.Broken {
-		parts = append(parts, part{name: "stray", queue: queue, limit: strayEvents})
-	}
-	for _, p := range parts {
-		a, err := r.venue.start(ctx, p)
+// place places the orders as customers do. Each is an event in the event store, and nobody is waited for.
+func (r *run) place(ctx context.Context) error {
+	ticker := time.NewTicker(time.Second / perSecond)
+	defer ticker.Stop()
+	for range orders {
+		write, err := shop.Placed(shop.Sample(r.stage.Rand))
 		if err != nil {
 			return err
 		}
-		r.actors = append(r.actors, a)
-		if p.name == victim {
-			r.victim = a
+		id := write.Events[0].Subject
+		r.ledger.Attempt(id)
+		if _, err := r.store.Append(ctx, write); err != nil {
+			return fmt.Errorf("place an order: %w", err)
 		}
-	}
-	for _, a := range r.actors {
-		if err := a.awaitConsuming(ctx); err != nil {
-			return err
+		r.ledger.Outcome(id, stored)
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return ctx.Err()
 		}
-	}
-	r.screen.say("3 workers compete on the queue %s; 3 listeners (groups email and analytics, one broadcast) are on the topic %s.", queue, topic)
-	if r.Broken {
-		r.screen.say("Broken on purpose: a stray worker takes %d events off %s and loses them.", strayEvents, queue)
 	}
 	return nil
 }
 
-// worker is the part of a worker on the queue.
-func (r *run) worker(name string) part {
-	return part{name: name, queue: queue, latency: workerLatency, effect: func(id string) { r.ledger.Effect(queue, name, id) }}
+// stored is the outcome of an order that is in the event store.
+const stored = "stored"
+
+// watch enters into the ledger what the event store says that each part has done, until ctx ends.
+func (r *run) watch(ctx context.Context) error {
+	for e, err := range r.store.Follow(ctx, eventstore.Query{}) {
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("follow the event store: %w", err)
+		}
+		if part := doneBy(e); part != "" {
+			r.ledger.Effect(part, part, e.Subject)
+		}
+	}
+	return nil
 }
 
-// listener is the part of a listener to the topic, alone or in a group.
-func (r *run) listener(name, group string) part {
-	return part{name: name, group: group, effect: func(id string) { r.ledger.Effect(name, name, id) }}
+// doneBy is the part of the shop that tells of its work on an order by an event; "" where it tells of something else.
+func doneBy(e eventstore.Recorded) string {
+	switch e.Type {
+	case shop.FraudCleared, shop.FraudSuspected:
+		return service.Fraud
+	case shop.PaymentProcessed, shop.PaymentFailed:
+		return service.Payment
+	case shop.InventoryReserved, shop.InventoryRejected:
+		return service.Inventory
+	case shop.OrderShipped, shop.OrderCancelled:
+		return service.Shipping
+	case shop.LoyaltyAwarded:
+		return service.Loyalty
+	case shop.NotificationSent:
+		var told shop.Notification
+		_ = json.Unmarshal(e.Data, &told) // what has no channel is told to nobody
+		return told.Channel
+	}
+	return ""
 }
 
-// publishAndKill publishes everything, kills a worker in the middle of it, and waits until every
-// consumer is done or patience is at its end.
-func (r *run) publishAndKill(ctx context.Context) error {
-	r.began = time.Now()
-	r.screen.say("Publishing %d orders; %s is killed (%s) in the middle.", len(r.ids), victim, r.killing)
+// killInTheMiddle kills one payment service when a third of the payments is done, and waits until every consumer is done or
+// patience is at its end.
+func (r *run) killInTheMiddle(ctx context.Context, placed <-chan error) error {
+	r.stage.Say("Customers place %d orders, %d a second. Every part reacts to what it hears of; nobody calls anybody.", orders, perSecond)
 	ctx, cancel := context.WithTimeoutCause(ctx, longest, errPatience)
 	defer cancel()
-	ctx, giveUp := context.WithCancelCause(ctx)
-	stalled := time.AfterFunc(r.patience, func() { giveUp(errPatience) })
-	defer stalled.Stop()
-	effects := 0
-	publish := r.startPublish(ctx)
-	defer publish.stop()
 	ticker := time.NewTicker(50 * time.Millisecond)
 	defer ticker.Stop()
-	for !r.killed || !r.done(publish) {
+	var placing error
+	all, effects, since := false, 0, time.Now()
+	for !all || !r.killed || !r.done() {
 		select {
+		case placing = <-placed:
+			all, placed = true, nil
 		case <-ticker.C:
 		case <-ctx.Done():
-			publish.stop()
-			<-publish.ended
 			if context.Cause(ctx) != errPatience { //nolint:errorlint // the very cause set above
 				return context.Cause(ctx)
 			}
-			r.screen.say("Gave up waiting: nothing more came for %v.", r.patience)
-			return publish.err
+			return nil
 		}
-		if publish.isEnded() && publish.err != nil {
-			break // what it did not send nobody will get
+		if placing != nil {
+			return placing
 		}
 		if n := r.effects(); n > effects {
-			effects = n
-			stalled.Reset(r.patience)
+			effects, since = n, time.Now()
+		}
+		if time.Since(since) > patience {
+			r.stage.Say("Gave up waiting: nothing more came for %v.", patience)
+			return nil
 		}
 		r.screen.draw()
-		if n, _ := r.ledger.Done(queue); !r.killed && n >= len(r.ids)/3 {
+		if n, _ := r.ledger.Done(service.Payment); !r.killed && n >= orders/3 {
 			r.killed = true
-			r.victim.kill()
-			r.screen.say("Killed %s.", victim)
+			if err := r.venue.kill(ctx); err != nil {
+				return err
+			}
 		}
 	}
 	r.screen.draw()
-	return publish.err
+	return nil
 }
 
 var errPatience = errors.New("patience is at its end")
 
-// publication is the publishing under way.
-type publication struct {
-	stop  context.CancelFunc
-	ended chan struct{} // closed when it has ended and its outcomes are in the ledger
-	err   error         // valid once ended is closed
-}
+// done tells whether every consumer has had as many effects as there are orders.
+func (r *run) done() bool { return r.effects() == orders*len(r.consumers()) }
 
-// startPublish starts the publishing, which only stop ends early.
-func (r *run) startPublish(ctx context.Context) *publication {
-	for _, id := range r.ids {
-		r.ledger.Attempt(id)
-	}
-	ctx, stop := context.WithCancel(context.WithoutCancel(ctx))
-	p := &publication{stop: stop, ended: make(chan struct{})}
-	go func() { // publishAndKill waits for it
-		defer close(p.ended)
-		p.err = r.venue.publish(ctx)
-	}()
-	return p
-}
-
-func (p *publication) isEnded() bool {
-	select {
-	case <-p.ended:
-		return true
-	default:
-		return false
-	}
-}
-
-// done tells whether the publisher has ended and every consumer has had as many effects as
-// there were events.
-func (r *run) done(publish *publication) bool {
-	if !publish.isEnded() {
-		return false
-	}
-	for _, name := range []string{"email", "analytics", "broadcast", queue} {
-		if n, _ := r.ledger.Done(name); n < len(r.ids) {
-			return false
-		}
-	}
-	return true
-}
-
-// effects counts the events with an effect over all consumers.
+// effects counts the orders with an effect over all consumers.
 func (r *run) effects() (n int) {
-	for _, name := range []string{"email", "analytics", "broadcast", queue} {
+	for _, name := range r.consumers() {
 		distinct, _ := r.ledger.Done(name)
 		n += distinct
 	}
 	return n
-}
-
-// endActors tells every consumer to drain, waits, and so has all that they had to say.
-func (r *run) endActors() {
-	for _, a := range r.actors {
-		a.stop()
-	}
-	r.redelivered = 0
-	for _, a := range r.actors {
-		r.redelivered += a.end()
-	}
-}
-
-// report works out the claims.
-func (r *run) report() Report {
-	report := Report{
-		Account: r.ledger.Account(), Killed: victim, Redelivered: r.redelivered, Seconds: time.Since(r.began).Seconds(),
-	}
-	a := report.Account
-	confirmed := a.Outcomes["confirmed"]
-	report.Claims = append(report.Claims, ledger.Claimf(confirmed == a.Attempted && a.Unaccounted == 0,
-		"every published event was confirmed", "%d published, %d confirmed, %d without an outcome", a.Attempted, confirmed, a.Unaccounted))
-	for _, c := range a.Consumers {
-		text := fmt.Sprintf("listener %s got every event", c.Name)
-		if c.Name == queue {
-			text = fmt.Sprintf("the workers shared %s, and the killed one lost nothing", queue)
-		}
-		busy := !slices.ContainsFunc(c.Members, func(m ledger.Member) bool { return m.Effects == 0 })
-		report.Claims = append(report.Claims, ledger.Claimf(c.Missing == 0 && c.Effects == a.Attempted && busy,
-			text, "%d effects, %d missing, %d extra", c.Effects, c.Missing, c.Extra))
-	}
-	report.Holds = !slices.ContainsFunc(report.Claims, func(c ledger.Claim) bool { return !c.Holds })
-	return report
 }

@@ -1,154 +1,152 @@
 package demo
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"sync"
+	"slices"
+	"sync/atomic"
 	"time"
 
-	"golang.org/x/time/rate"
-
-	"github.com/evdemo/evdemo/bus"
-	"github.com/evdemo/evdemo/event"
-	"github.com/evdemo/evdemo/publisher"
-	"github.com/evdemo/evdemo/topology"
+	"github.com/evdemo/evdemo/eventstore"
+	"github.com/evdemo/evdemo/internal/ledger"
+	"github.com/evdemo/evdemo/internal/shop"
+	"github.com/evdemo/evdemo/internal/shop/service"
+	"github.com/evdemo/evdemo/internal/shop/sink"
+	"github.com/evdemo/evdemo/internal/shop/system"
 	"github.com/evdemo/evdemo/worker"
 )
-
-// memoryPatience is shorter than patience: within a process nothing is under way for long.
-const memoryPatience = 3 * time.Second
 
 // memory is a venue within this process, where everybody is goroutines on a bus in memory.
 type memory struct {
 	*run
-	bus    *bus.Memory
-	events []event.Event
+	others  *player
+	payment *player
+	before  int // payments that were made when the first one was cut off
+	reading []*reader
 }
 
-func (m *memory) prepare(context.Context) (remove func(context.Context) error, err error) {
-	for line := range bytes.Lines(m.Events) {
-		e, err := event.Parse(line, event.Defaults{})
-		if err != nil {
-			return nil, fmt.Errorf("sample event %d: %w", len(m.events)+1, err)
+// reader is a sink that counts what it has handled.
+type reader struct {
+	sink.Sink
+	handled atomic.Int64
+}
+
+func (r *reader) Handle(ctx context.Context, d *worker.Delivery) error {
+	err := r.Sink.Handle(ctx, d)
+	if err == nil {
+		r.handled.Add(1)
+	}
+	return err
+}
+
+// player is some parts of the shop.
+type player struct {
+	cut    context.CancelFunc
+	ended  chan struct{}
+	counts []system.Count
+	err    error // both are valid once ended is closed
+}
+
+func (m *memory) start(ctx context.Context) (err error) {
+	sinks, err := system.OpenSinks(ctx, system.SinkConfig{Places: sink.Places{Dir: m.sinks}, Names: system.SinkNames(), Logger: m.Logger})
+	if err != nil {
+		return err
+	}
+	for i, one := range sinks.All {
+		m.reading = append(m.reading, &reader{Sink: one})
+		sinks.All[i] = m.reading[i]
+	}
+	if m.others, err = m.play(ctx, system.Config{Names: others(), Sinks: sinks, DrainTimeout: 10 * time.Second}, sinks.Close); err != nil {
+		return err
+	}
+	if m.payment, err = m.play(ctx, paying(), nil); err != nil {
+		return err
+	}
+	m.stage.Say("No broker: the parts of the shop are goroutines of this process, on a bus in its memory. Every part gets every order (fan-out).")
+	return nil
+}
+
+// paying is the payment service. Its end is a crash: what it has in hand is not finished.
+func paying() system.Config {
+	return system.Config{
+		Names: []string{service.Payment}, Concurrency: 3 * concurrency, DrainTimeout: time.Nanosecond,
+		Faults: system.Faults{Slow: map[string]time.Duration{service.Payment: latency}},
+	}
+}
+
+func (m *memory) kill(ctx context.Context) (err error) {
+	m.before, _ = m.ledger.Done(service.Payment)
+	if _, err := m.payment.end(); err != nil && !errors.Is(err, worker.ErrDrainTimeout) {
+		return err
+	}
+	m.stage.Say("Cut payment off in the middle of its work, and started another one. It goes through all orders, and knows which are paid.")
+	m.payment, err = m.play(ctx, paying(), nil)
+	return err
+}
+
+func (m *memory) end(ctx context.Context) ([]ledger.Member, error) {
+	if err := m.awaitReaders(ctx); err != nil {
+		return nil, err
+	}
+	for _, p := range []*player{m.payment, m.others} {
+		if _, err := p.end(); err != nil && !errors.Is(err, worker.ErrDrainTimeout) {
+			return nil, err
 		}
-		m.events = append(m.events, e)
 	}
-	spec := topology.Default().WithPrefix(m.prefix)
-	m.bus = bus.NewMemory(bus.Config{Topology: &spec, Logger: m.Logger})
-	m.screen.say("No broker: workers and listeners are goroutines of this process, on a bus in its memory; nothing is durable.")
-	return func(context.Context) error { m.bus.Close(); return nil }, nil
+	all, _ := m.ledger.Done(service.Payment)
+	return []ledger.Member{{Name: victim, Effects: m.before}, {Name: "its successor", Effects: all - m.before}}, nil
 }
 
-func (m *memory) start(ctx context.Context, role part) (actor, error) {
-	ctx, cut := context.WithCancel(context.WithoutCancel(ctx))
-	g := &goroutine{part: role, cut: cut, consuming: make(chan struct{}), ended: make(chan struct{})}
-	options := bus.Options{Group: role.group, DrainTimeout: childGrace, Ready: func() { close(g.consuming) }}
-	if role.name == victim {
-		options.DrainTimeout = time.Nanosecond // so that its end is a crash: what it has in hand goes to others
-	}
+// play has parts play, and waits until they get their events. The end of ctx does not end them, the stage's does.
+func (m *memory) play(ctx context.Context, config system.Config, closing func(context.Context) error) (*player, error) {
+	playing, cut := context.WithCancel(context.WithoutCancel(ctx))
+	p := &player{cut: cut, ended: make(chan struct{})}
+	ready := make(chan struct{})
+	config.Store, config.Logger, config.Ready = m.store, m.Logger, func() { close(ready) }
 	go func() { // end waits for it
-		defer close(g.ended)
-		if role.queue != "" {
-			g.err = m.bus.Work(ctx, m.prefix+role.queue, options, g.handle)
-		} else {
-			g.err = m.bus.Listen(ctx, m.prefix+topic, options, g.handle)
+		defer close(p.ended)
+		p.counts, p.err = system.Run(playing, config)
+		if closing != nil {
+			p.err = errors.Join(p.err, closing(context.WithoutCancel(ctx)))
 		}
 	}()
-	return g, nil
-}
-
-func (m *memory) publish(ctx context.Context) error {
-	limiter := rate.NewLimiter(publishRate, publishRate/100)
-	for i := 0; i < len(m.events) && limiter.Wait(ctx) == nil; i++ { // which fails when ctx has ended
-		e, outcome := m.events[i], publisher.Confirmed
-		err := m.bus.Publish(ctx, publisher.Message{Event: e, To: publisher.ToTopic(m.prefix + topic)})
-		if other, ok := errors.AsType[*publisher.OutcomeError](err); ok {
-			outcome = other.Outcome
-		} else if err != nil {
-			return fmt.Errorf("publish: %w", err)
-		}
-		m.ledger.Outcome(e.ID, outcome.String())
-	}
-	return nil
-}
-
-// goroutine is a consumer on the bus in memory, with one handler at a time.
-type goroutine struct {
-	part
-	cut       context.CancelFunc
-	consuming chan struct{} // closed when it consumes
-	ended     chan struct{} // closed when it has ended
-	err       error         // valid once ended is closed
-
-	mu      sync.Mutex
-	handled int
-	again   int // redeliveries
-	killed  bool
-}
-
-// handle works on one event and then has its effect. One that is killed meanwhile has none, and gives the
-// event back.
-func (g *goroutine) handle(ctx context.Context, d *worker.Delivery) error {
-	if d.Redelivered {
-		g.mu.Lock()
-		g.again++
-		g.mu.Unlock()
-	}
-	if g.latency > 0 {
-		select {
-		case <-time.After(g.latency):
-		case <-ctx.Done():
-		}
-	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.killed || ctx.Err() != nil {
-		return worker.ErrRequeue
-	}
-	if g.effect != nil {
-		g.effect(d.Event.ID)
-	}
-	if g.handled++; g.handled == g.limit {
-		g.cut()
-	}
-	return nil
-}
-
-func (g *goroutine) awaitConsuming(ctx context.Context) error {
+	m.stage.OnClose(func(context.Context) error { _, _ = p.end(); return nil })
 	select {
-	case <-g.consuming:
-		return nil
-	case <-g.ended:
+	case <-ready:
+		return p, nil
+	case <-p.ended:
+		return nil, fmt.Errorf("the shop did not start: %w", p.err)
 	case <-ctx.Done():
-		return ctx.Err()
-	}
-	select {
-	case <-g.consuming: // and has ended since
-		return nil
-	default:
-		return fmt.Errorf("%s did not start: %w", g.name, g.err)
+		return nil, ctx.Err()
 	}
 }
 
-// kill cuts the consumer off. Once it has returned there is no further effect.
-func (g *goroutine) kill() {
-	g.mu.Lock()
-	g.killed = true
-	g.mu.Unlock()
-	g.cut()
+func (p *player) end() ([]system.Count, error) {
+	p.cut()
+	<-p.ended
+	return p.counts, p.err
 }
 
-func (g *goroutine) stop() { g.cut() }
-
-// end waits for the consumer, which heeds its context.
-func (g *goroutine) end() (redelivered int) {
-	<-g.ended
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.killed {
-		return 0 // what it has seen it has taken with it
+// awaitReaders waits until the sinks have all that is in the event store. What they do not have the verdict finds.
+func (m *memory) awaitReaders(ctx context.Context) error {
+	published := map[string]int64{} // by topic
+	for e, err := range m.store.Read(ctx, eventstore.Query{}) {
+		if err != nil {
+			return err
+		}
+		if topic, ok := shop.Topic(e.Type); ok {
+			published[topic]++
+		}
 	}
-	return g.again
+	_ = m.stage.Await(ctx, "that the sinks have all", patience, func() bool {
+		return !slices.ContainsFunc(m.reading, func(r *reader) bool {
+			wanted := int64(0)
+			for _, topic := range sink.Topics(r.Name()) {
+				wanted += published[topic]
+			}
+			return r.handled.Load() < wanted
+		})
+	})
+	return ctx.Err()
 }

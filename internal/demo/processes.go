@@ -1,124 +1,161 @@
 package demo
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
-	"fmt"
-	"os"
-	"path/filepath"
+	"math"
 	"strconv"
-	"time"
+	"sync/atomic"
 
-	"github.com/evdemo/evdemo/internal/session"
+	"github.com/evdemo/evdemo/eventstore/relay"
+	"github.com/evdemo/evdemo/internal/ledger"
+	"github.com/evdemo/evdemo/internal/shop"
+	"github.com/evdemo/evdemo/internal/shop/service"
+	"github.com/evdemo/evdemo/internal/shop/system"
+	"github.com/evdemo/evdemo/internal/stage"
 	"github.com/evdemo/evdemo/topology"
 )
-
-// cleanUpLimit bounds the removal of what the demo made on a broker.
-const cleanUpLimit = 30 * time.Second
 
 // processes is a venue on a broker, where everybody is a process of their own.
 type processes struct {
 	*run
-	resources topology.Resources
+	victim   *stage.Process
+	payments []*paymentProcess
 }
 
-func (p *processes) session() session.Config {
-	return session.Config{URLs: p.URLs, TLS: p.TLS, Name: "evdemo demo"}
+// paymentProcess is one of those that compete for payments.
+type paymentProcess struct {
+	name    string
+	handled atomic.Int64 // which it tells at its end; one that was killed tells of none
 }
 
-func (p *processes) prepare(ctx context.Context) (remove func(context.Context) error, err error) {
-	s, err := session.DialWithin(ctx, p.session(), p.ConnectTimeout)
+func (p *processes) start(ctx context.Context) error {
+	p.stage.Remove(system.Resources(service.Choreography, p.stage.Prefix))
+	// It is first: with it is the relay, which nobody kills here.
+	if err := p.startOthers(ctx); err != nil {
+		return err
+	}
+	for i := range 3 {
+		one := &paymentProcess{name: service.Payment + "-" + strconv.Itoa(i+1)}
+		args := append(p.arguments(service.Payment), "--slow", service.Payment+"="+latency.String(), "--concurrency", strconv.Itoa(concurrency))
+		process, err := p.stage.Start(ctx, one.name, one.read, args...)
+		if err != nil {
+			return err
+		}
+		if p.payments = append(p.payments, one); one.name == victim {
+			p.victim = process
+		}
+	}
+	// Its orders are known to it by their subject.
+	_, err := p.stage.Start(ctx, broadcast, p.hear, "listen", "--topic", p.stage.Name(shop.Orders), "--no-declare", "-o", "json")
 	if err != nil {
-		return nil, err
+		return err
 	}
-	defer s.Close()
-	p.screen.say("Broker: %s at %s. Everything made here begins with %q and is removed at the end.", s.ServerVersion(), s.Addr(), p.prefix)
-	p.resources = topology.Default().WithPrefix(p.prefix).Resources()
-	if err := p.resources.Apply(ctx, s); err != nil {
-		return nil, errors.Join(err, p.remove(ctx))
+	p.stage.Say("The shop runs as 5 processes: payment-1, payment-2 and payment-3 share the payments, all other parts get every order (fan-out).")
+	if !p.Broken {
+		return nil
 	}
-	return p.remove, nil
+	p.stage.Say("Broken on purpose: a stray worker takes %d events off the queue of payment and loses them.", strayEvents)
+	_, err = p.stage.Start(ctx, "stray", nil, "work", "--queue", p.stage.Name(system.Queue(service.Payment)), "--no-declare",
+		"--accept-raw", "--prefetch", "1", "--count", strconv.Itoa(strayEvents), "-o", "json")
+	return err
 }
 
-// remove removes what prepare made, also when ctx has ended.
-func (p *processes) remove(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUpLimit)
-	defer cancel()
-	s, err := session.DialWithin(ctx, p.session(), cleanUpLimit)
-	if err == nil {
-		defer s.Close()
-		err = p.resources.Delete(ctx, s, topology.EvenShared())
+func (p *processes) arguments(parts ...string) []string {
+	return append(append([]string{"shop", "run"}, parts...), "--db", p.db, "--sinks", p.sinks, "--topic-prefix", p.stage.Prefix, "-o", "json")
+}
+
+// hear enters into the ledger what the listener has printed.
+func (p *processes) hear(line []byte) {
+	var e struct{ Type, Subject string }
+	if json.Unmarshal(line, &e) == nil && e.Type == shop.OrderCreated {
+		p.ledger.Effect(broadcast, broadcast, e.Subject)
 	}
-	if err != nil {
-		return fmt.Errorf("%w: what begins with %q: %w", ErrLeftBehind, p.prefix, err)
+}
+
+func (p *paymentProcess) read(line []byte) {
+	var counts []system.Count
+	if json.Unmarshal(line, &counts) == nil && len(counts) == 1 {
+		p.handled.Store(counts[0].Handled)
 	}
+}
+
+func (p *processes) kill(context.Context) error {
+	p.victim.Kill()
+	p.stage.Say("Killed %s with SIGKILL. What it had in hand goes to the other two.", victim)
 	return nil
 }
 
-// start starts a process whose every line of output is an effect.
-func (p *processes) start(ctx context.Context, role part) (actor, error) {
-	c := &child{name: role.name, args: p.arguments(role), effect: role.effect}
-	return c, c.start(ctx, p.run)
+// startOthers starts a process of all parts but payment.
+func (p *processes) startOthers(ctx context.Context) error {
+	_, err := p.stage.Start(ctx, "shop", nil, p.arguments(others()...)...)
+	return err
 }
 
-// arguments are the command line of a consumer.
-func (p *processes) arguments(role part) []string {
-	args := []string{"listen", "--topic", p.prefix + topic}
-	if role.group != "" {
-		args = append(args, "--group", role.group)
-	}
-	if role.queue != "" {
-		args = []string{"work", "--queue", p.prefix + role.queue, "--latency", role.latency.String(), "--prefetch", "10"}
-	}
-	if role.limit > 0 {
-		args = append(args, "--count", strconv.Itoa(role.limit))
-	}
-	return append(args, "--name", role.name, "--no-declare", "-o", "json")
-}
-
-func (p *processes) publish(ctx context.Context) (err error) {
-	dir, err := os.MkdirTemp("", "evdemo-demo-")
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	file, outcomes := filepath.Join(dir, "orders.jsonl"), filepath.Join(dir, "outcomes.jsonl")
-	if err := os.WriteFile(file, p.Events, 0o600); err != nil {
-		return err
-	}
-	c := &child{name: "publish", args: []string{
-		"publish", "--topic", p.prefix + topic, "--file", file,
-		"--rate", strconv.Itoa(publishRate), "--outcomes", outcomes, "--no-declare", "-o", "json",
-	}}
-	if err := c.start(ctx, p.run); err != nil {
-		return err
-	}
-	select {
-	case <-c.exited:
-		return errors.Join(p.readOutcomes(outcomes), c.failure())
-	case <-ctx.Done():
-		c.stop()
-		c.end()
-		return p.readOutcomes(outcomes)
-	}
-}
-
-func (p *processes) readOutcomes(path string) error {
-	content, err := os.ReadFile(path)
-	if err != nil {
-		return fmt.Errorf("the publisher left no outcomes: %w", err)
-	}
-	for line := range bytes.Lines(content) {
-		var o struct {
-			ID      string `json:"id"`
-			Outcome string `json:"outcome"`
+// end ends all processes. Of the one that was killed, all that is known is that it did what the others did not.
+//
+// What a process has in hand and has not begun it gives back to the broker, which cannot be seen before. So what is left is
+// worked off by another one, for as long as there is less each time.
+func (p *processes) end(ctx context.Context) (members []ledger.Member, err error) {
+	for before := math.MaxInt; ; {
+		if err := p.awaitEmpty(ctx); err != nil {
+			return nil, err
 		}
-		if err := json.Unmarshal(line, &o); err != nil {
-			return fmt.Errorf("read outcomes: %w", err)
+		if err := p.stage.StopAll(); err != nil {
+			return nil, err
 		}
-		p.ledger.Outcome(o.ID, o.Outcome)
+		left, err := p.left(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if left == 0 || left >= before {
+			break
+		}
+		before = left
+		if err := p.startOthers(ctx); err != nil {
+			return nil, err
+		}
 	}
-	return nil
+	rest, _ := p.ledger.Done(service.Payment)
+	for _, one := range p.payments {
+		handled := int(one.handled.Load())
+		rest -= handled
+		members = append(members, ledger.Member{Name: one.name, Effects: handled})
+	}
+	for i := range members {
+		if members[i].Name == victim {
+			members[i].Effects = max(0, rest)
+		}
+	}
+	return members, nil
+}
+
+// awaitEmpty waits until all is published, and nothing waits in a queue. What stays there the verdict finds.
+func (p *processes) awaitEmpty(ctx context.Context) (err error) {
+	waited := p.stage.Await(ctx, "that all queues are empty", patience, func() bool {
+		var left int
+		left, err = p.left(ctx)
+		return err != nil || left == 0
+	})
+	if err == nil && waited != nil && ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return err
+}
+
+// left is how many events wait to be published, or to be handled.
+func (p *processes) left(ctx context.Context) (n int, err error) {
+	lag, err := relay.LagOf(ctx, p.store, system.RelayName)
+	if err != nil {
+		return 0, err
+	}
+	conn, err := p.stage.Session(ctx)
+	if err != nil {
+		return 0, err
+	}
+	states, err := topology.Resources{Queues: system.Resources(service.Choreography, p.stage.Prefix).Queues}.Inspect(ctx, conn)
+	for _, state := range states {
+		n += state.Messages
+	}
+	return n + int(lag.Events()), err
 }

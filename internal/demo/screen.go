@@ -2,36 +2,35 @@ package demo
 
 import (
 	"fmt"
+	"io"
 	"strings"
 	"sync"
 )
 
-// screen shows how the demo goes: lines as they come, and below them, on a terminal, a table that
-// is drawn again and again.
+// screen shows how the tour goes: lines as they come, and below them, on a terminal, a table that is drawn again and again.
 type screen struct {
 	run   *run
+	to    io.Writer
 	mu    sync.Mutex
 	drawn int // lines of the table on the terminal now
 }
 
-func newScreen(r *run) *screen { return &screen{run: r} }
-
-// say prints a line, above the table.
-func (s *screen) say(format string, args ...any) {
+// Write prints lines above the table.
+func (s *screen) Write(b []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.clear()
-	fmt.Fprintf(s.run.Screen, format+"\n", args...)
+	return s.to.Write(b)
 }
 
 func (s *screen) clear() {
 	if s.drawn > 0 {
-		fmt.Fprintf(s.run.Screen, "\x1b[%dA\x1b[J", s.drawn)
+		fmt.Fprintf(s.to, "\x1b[%dA\x1b[J", s.drawn)
 		s.drawn = 0
 	}
 }
 
-// draw shows who has got what.
+// draw shows who has done how much.
 func (s *screen) draw() {
 	if !s.run.Live {
 		return
@@ -40,32 +39,21 @@ func (s *screen) draw() {
 	defer s.mu.Unlock()
 	rows := s.rows()
 	s.clear()
-	fmt.Fprintln(s.run.Screen, strings.Join(rows, "\n"))
+	fmt.Fprintln(s.to, strings.Join(rows, "\n"))
 	s.drawn = len(rows)
 }
 
 func (s *screen) rows() []string {
-	total := len(s.run.ids)
-	rows := []string{""}
-	for _, name := range []string{"email", "analytics", "broadcast", queue} {
-		n, members := s.run.ledger.Done(name)
-		rows = append(rows, fmt.Sprintf("  %-10s %s %5d of %d", name, bar(n, total), n, total))
-		if len(members) < 2 {
-			continue
-		}
-		for _, m := range members {
-			note := ""
-			if m.Name == victim && s.run.killed {
-				note = "  killed"
-			}
-			rows = append(rows, fmt.Sprintf("    %-8s %s %5d%s", m.Name, bar(m.Effects, total), m.Effects, note))
-		}
+	rows := []string{"", row("placed", s.run.ledger.Attempts())}
+	for _, name := range s.run.consumers() {
+		n, _ := s.run.ledger.Done(name)
+		rows = append(rows, row(name, n))
 	}
 	return rows
 }
 
-func bar(n, total int) string {
+func row(name string, n int) string {
 	const width = 30
-	filled := min(n*width/max(total, 1), width)
-	return strings.Repeat("█", filled) + strings.Repeat("·", width-filled)
+	filled := min(n*width/orders, width)
+	return fmt.Sprintf("  %-10s %s %5d of %d", name, strings.Repeat("█", filled)+strings.Repeat("·", width-filled), n, orders)
 }

@@ -78,7 +78,7 @@ func (p *Publisher) Publish(ctx context.Context, e event.Event) (err error) {
 		}
 	}
 	m := e.Encode()
-	mode := uint8(amqp.Persistent)
+	mode := amqp.Persistent
 	if p.Transient {
 		mode = amqp.Transient
 	}

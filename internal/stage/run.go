@@ -26,15 +26,10 @@ type run struct {
 // ctx has ended, or something did not work that is not what the scenario is about. In any case everything that was started has
 // ended and what was made has been removed when it returns, or the error wraps ErrLeftBehind.
 func Run(ctx context.Context, scenario Scenario, config Config) (report Report, err error) {
-	r := &run{Config: config, scenario: scenario, prefix: "demo-" + rand.Text()[:8] + "."}
-	if r.Logger == nil {
-		r.Logger = slog.New(slog.DiscardHandler)
-	}
-	if r.Screen == nil {
-		r.Screen = io.Discard
-	}
+	r := newRun(scenario, config)
+	r.say("%s: %s\n\n%s\n", r.scenario.Name, r.scenario.Title, wrap(r.scenario.Lesson))
 	began := time.Now()
-	if err := r.open(ctx); err != nil {
+	if err := r.open(ctx, !scenario.Memory); err != nil {
 		return report, err
 	}
 	defer func() { err = errors.Join(err, r.close()) }() //nolint:contextcheck // it has a limit of its own
@@ -54,11 +49,29 @@ func Run(ctx context.Context, scenario Scenario, config Config) (report Report, 
 	return report, nil
 }
 
-// open looks for the broker and says what there is to see.
-func (r *run) open(ctx context.Context) error {
-	r.say("%s: %s\n\n%s", r.scenario.Name, r.scenario.Title, wrap(r.scenario.Lesson))
-	if r.scenario.Memory {
-		r.broker = "none"
+// Open makes a stage for a play that is no scenario, and has one mode only. Close must be called in the end.
+func Open(ctx context.Context, config Config, broker bool) (*Stage, error) {
+	r := newRun(Scenario{Name: "tour"}, config)
+	if err := r.open(ctx, broker); err != nil {
+		return nil, err
+	}
+	return r.openStage(ctx, Fixed)
+}
+
+func newRun(scenario Scenario, config Config) *run {
+	r := &run{Config: config, scenario: scenario, prefix: "demo-" + rand.Text()[:8] + ".", broker: "no broker"}
+	if r.Logger == nil {
+		r.Logger = slog.New(slog.DiscardHandler)
+	}
+	if r.Screen == nil {
+		r.Screen = io.Discard
+	}
+	return r
+}
+
+// open looks for the broker, and says where it is.
+func (r *run) open(ctx context.Context, broker bool) error {
+	if !broker {
 		return nil
 	}
 	conn, err := session.DialWithin(ctx, session.Config{URLs: r.URLs, TLS: r.TLS, Name: "evdemo demo"}, r.ConnectTimeout)
@@ -67,7 +80,7 @@ func (r *run) open(ctx context.Context) error {
 	}
 	defer conn.Close()
 	r.broker = conn.ServerVersion()
-	r.say("\nBroker: %s at %s. What is made there begins with %q, and is removed.", r.broker, conn.Addr(), r.prefix)
+	r.say("Broker: %s at %s. What is made there begins with %q, and is removed.", r.broker, conn.Addr(), r.prefix)
 	return nil
 }
 
@@ -79,7 +92,7 @@ func (r *run) play(ctx context.Context, mode Mode) (p played, err error) {
 	if err != nil {
 		return p, err
 	}
-	defer func() { err = errors.Join(err, s.close(ctx)) }()
+	defer func() { err = errors.Join(err, s.Close(ctx)) }()
 	if err := r.scenario.Play(ctx, s); err != nil {
 		return p, fmt.Errorf("%s, %s: %w", r.scenario.Name, mode, err)
 	}

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -48,6 +49,7 @@ type Stage struct {
 	processes []*Process
 	closers   []func(ctx context.Context) error // in the order of their making
 	publisher *publisher.Publisher
+	conn      *session.Session
 
 	books []book
 
@@ -97,12 +99,16 @@ func (s *Stage) Name(name string) string { return s.Prefix + name }
 // URL is the broker's.
 func (s *Stage) URL() string { return strings.Join(s.urls, ",") }
 
-// Session opens a connection to the broker, which is closed with the stage.
+// Session is a connection of this process to the broker, the same each time while it lives.
 func (s *Stage) Session(ctx context.Context) (*session.Session, error) {
+	if s.conn != nil && s.conn.Err() == nil {
+		return s.conn, nil
+	}
 	conn, err := session.DialWithin(ctx, s.session(), s.run.ConnectTimeout)
 	if err != nil {
 		return nil, err
 	}
+	s.conn = conn
 	s.onClose(func(context.Context) error { conn.Close(); return nil })
 	return conn, nil
 }
@@ -251,16 +257,16 @@ func (r *run) openStage(ctx context.Context, mode Mode) (s *Stage, err error) {
 	return s, nil
 }
 
-// close ends all processes and removes what was made.
-func (s *Stage) close(ctx context.Context) (err error) {
+// Close ends all processes and removes what was made, also where ctx has ended by then. It is for who has called [Open].
+func (s *Stage) Close(ctx context.Context) (err error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUpLimit)
 	defer cancel()
 	for _, p := range s.processes {
 		p.Kill()
 	}
 	s.group.Close()
-	for i := len(s.closers) - 1; i >= 0; i-- {
-		err = errors.Join(err, s.closers[i](ctx))
+	for _, end := range slices.Backward(s.closers) {
+		err = errors.Join(err, end(ctx))
 	}
 	return errors.Join(err, os.RemoveAll(s.Dir))
 }

@@ -1,0 +1,162 @@
+package scenario_test
+
+import (
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/evdemo/evdemo/cmd"
+	"github.com/evdemo/evdemo/internal/brokertest"
+	"github.com/evdemo/evdemo/internal/scenario"
+	"github.com/evdemo/evdemo/internal/stage"
+)
+
+// asEvdemo names the environment variable that makes this test binary evdemo.
+const asEvdemo = "SCENARIO_TEST_AS_EVDEMO"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asEvdemo) != "" {
+		os.Exit(cmd.Main(os.Args[1:]))
+	}
+	os.Exit(m.Run())
+}
+
+// Each scenario is played as a person would: its fault shows, and what is to hold holds. None leaves anything behind.
+func TestScenarios(t *testing.T) {
+	t.Parallel()
+	node := brokertest.Node(t)
+	executable, err := os.Executable()
+	require.NoError(t, err)
+	t.Run("each", func(t *testing.T) {
+		for _, s := range scenario.All() {
+			t.Run(s.Name, func(t *testing.T) {
+				t.Parallel()
+				seed := uint64(time.Now().UnixNano() % 1_000_000)
+				t.Logf("seed %d", seed)
+				var screen strings.Builder
+				report, err := stage.Run(t.Context(), s, stage.Config{
+					Executable: executable, URLs: []string{node.URL()}, ConnectTimeout: 30 * time.Second, Seed: seed, Screen: &screen,
+					Environment: func(url string) []string {
+						return append(os.Environ(), asEvdemo+"=yes", "EVDEMO_URL="+url, "GORACE=atexit_sleep_ms=0")
+					},
+				})
+				require.NoError(t, err, &screen)
+				report.Text(&screen)
+				for _, claim := range report.Claims {
+					assert.True(t, claim.Holds, "%s (%s)\n%s", claim.Text, claim.Figures, &screen)
+				}
+				for _, claim := range s.Claims {
+					assert.True(t, canFail(claim, report), "no figure decides this claim: %s", claim.Text)
+				}
+			})
+		}
+	})
+	for _, kind := range []string{"list_queues", "list_exchanges"} {
+		left, err := node.Ctl(t.Context(), kind, "name")
+		require.NoError(t, err)
+		assert.NotContains(t, left, "demo-")
+	}
+}
+
+// canFail looks for a figure by which a claim is decided: with another value it does not hold.
+func canFail(claim stage.Claim, report stage.Report) bool {
+	figures := func() (was, now stage.Figures) {
+		was, now = stage.Figures{}, stage.Figures{}
+		for _, f := range report.Figures {
+			if f.Was != nil {
+				was[f.Name] = *f.Was
+			}
+			if f.Now != nil {
+				now[f.Name] = *f.Now
+			}
+		}
+		return was, now
+	}
+	for _, key := range claim.By {
+		for _, other := range []float64{0, 1e12} {
+			was, now := figures()
+			if _, measured := was[key]; measured {
+				was[key] = other
+				if !claim.Holds(was, now) {
+					return true
+				}
+			}
+			was, now = figures()
+			if _, measured := now[key]; measured {
+				now[key] = other
+				if !claim.Holds(was, now) {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
+
+// What a person reads of a scenario is all there.
+func TestScenariosAreWhole(t *testing.T) {
+	t.Parallel()
+	sentence := regexp.MustCompile(`[.:] ?[A-Z"]`)
+	names := map[string]bool{}
+	for _, s := range scenario.All() {
+		assert.Regexp(t, `^[a-z]+(-[a-z]+)*$`, s.Name)
+		assert.False(t, names[s.Name], "%s is there twice", s.Name)
+		names[s.Name] = true
+		assert.NotEmpty(t, s.Title, s.Name)
+		assert.NotRegexp(t, `\.$`, s.Title, s.Name)
+		assert.Len(t, sentence.Split(s.Lesson, -1), 3, "sentences of the lesson of %s", s.Name)
+		for _, text := range []string{s.Lesson, s.Broken, s.Fixed} {
+			assert.Regexp(t, `\.$`, text, s.Name)
+		}
+		for _, mode := range []string{"Broken: ", "Fixed: "} {
+			assert.True(t, slices.ContainsFunc(s.Claims, func(c stage.Claim) bool { return strings.HasPrefix(c.Text, mode) }), "%s claims nothing of %s", s.Name, mode)
+		}
+		for _, c := range s.Claims {
+			assert.NotEmpty(t, c.By, c.Text)
+			for _, key := range c.By {
+				assert.True(t, slices.ContainsFunc(s.Figures, func(f stage.Figure) bool { return f.Key == key }), "%s: no figure %q", s.Name, key)
+			}
+		}
+		assert.NotEmpty(t, s.Try, s.Name)
+		for _, line := range s.Try {
+			assert.Regexp(t, `^evdemo [a-z]`, line, s.Name)
+		}
+	}
+}
+
+// The command lines by which to go on are some that evdemo takes.
+func TestWhatToTryIsTaken(t *testing.T) {
+	t.Parallel()
+	for _, s := range scenario.All() {
+		for _, line := range s.Try {
+			commands, _, _ := strings.Cut(line, " #")
+			for command := range strings.SplitSeq(strings.ReplaceAll(commands, " & ", "; "), ";") {
+				args := words(command)
+				if len(args) == 0 || args[0] != "evdemo" {
+					continue
+				}
+				app := &cmd.App{In: strings.NewReader(""), Out: &strings.Builder{}, Err: &strings.Builder{}, LookupEnv: func(string) (string, bool) { return "", false }}
+				code := cmd.Run(t.Context(), app, append(args[1:], "--help"))
+				assert.Zero(t, code, "%s: %s\n%s", s.Name, command, app.Err)
+			}
+		}
+	}
+}
+
+// words are the words of a simple command, of which some are in single quotes.
+func words(command string) (args []string) {
+	for i, part := range strings.Split(command, "'") {
+		if i%2 == 1 {
+			args = append(args, part)
+			continue
+		}
+		args = append(args, strings.Fields(part)...)
+	}
+	return args
+}
