@@ -10,7 +10,7 @@ BENCHFLAGS :=
 
 .PHONY: help
 help: ## list what there is to make
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
 
 .PHONY: demo
 demo: build ## watch events fan out and be shared, with a worker killed in the middle
@@ -23,6 +23,11 @@ test: build ## run every test, with the race detector and a real RabbitMQ
 .PHONY: bench
 bench: build ## measure evdemo beside the bare client library; BENCHFLAGS='-rounds 3' and so on
 	@scripts/with-broker bench go run ./internal/bench $(BENCHFLAGS)
+
+.PHONY: scenarios
+scenarios: build ## play all scenarios and write docs/scenarios.md
+	@scripts/with-broker test bin/evdemo demo all -o markdown > docs/scenarios.md.new || { rm -f docs/scenarios.md.new; exit 1; }
+	@mv docs/scenarios.md.new docs/scenarios.md
 
 .PHONY: check
 check: $(LINT) ## check formatting, vet, lint, and that go.mod is tidy

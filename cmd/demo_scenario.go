@@ -108,10 +108,10 @@ func runScenarios(ctx context.Context, app *App, opts *demoOptions) error {
 		}
 	}
 	switch {
+	case opts.output.value == "markdown" && opts.name == demoAll:
+		stage.Document(app.Out, reports)
 	case opts.output.value == "markdown":
-		for _, r := range reports {
-			r.Markdown(app.Out)
-		}
+		reports[0].Markdown(app.Out)
 	case opts.output.json() && opts.name == demoAll:
 		err = writeJSON(app.Out, reports)
 	case opts.output.json():

@@ -135,7 +135,10 @@ func (o *shopRunOptions) check() error {
 	if o.analyticsDB != "" {
 		err = errors.Join(err, checkDatabase("--analytics-db", o.analyticsDB))
 	}
-	return errors.Join(err, o.faultOptions.check())
+	if err := errors.Join(err, o.faultOptions.check()); err != nil {
+		return err
+	}
+	return system.CheckNames(flow, o.faults, slices.Concat(o.names, o.down)...)
 }
 
 // closeSinks is how long the sinks may take to finish their files. What is not finished then, is the next time.
@@ -197,7 +200,7 @@ func runShopRun(ctx context.Context, app *App, opts *shopRunOptions) (err error)
 		config.Broker = &system.Broker{URLs: broker.URLs, TLS: broker.TLS, ConnectTimeout: app.global.connectTimeout}
 	}
 	counts, err := system.Run(ctx, config)
-	if errors.Is(err, system.ErrName) || errors.Is(err, system.ErrFlow) {
+	if errors.Is(err, system.ErrFlow) {
 		return usageError(err)
 	}
 	if err == nil || slices.ContainsFunc(counts, func(c system.Count) bool { return c.Handled+c.Failed > 0 }) {

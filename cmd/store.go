@@ -182,7 +182,7 @@ func explainStore(err error) error {
 	case errors.Is(err, eventstore.ErrOutcomeUnknown), duplicate:
 		return &exitError{exitIncomplete, err}
 	case errors.Is(err, eventstore.ErrNoStore):
-		return usageError(fmt.Errorf(`%w; "evdemo store append" makes one`, err))
+		return usageError(fmt.Errorf(`%w; "evdemo store append" makes one, and "evdemo shop place" makes a shop`, err))
 	case errors.Is(err, eventstore.ErrStreamName), errors.Is(err, eventstore.ErrNotEmpty), errors.Is(err, eventstore.ErrNoVersion), unusable(err):
 		return usageError(err)
 	default:

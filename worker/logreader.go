@@ -46,6 +46,7 @@ func (r *logReader) read(ctx context.Context, s *session.Session) error {
 		tap, err := r.subscribe(ctx, s)
 		begun := err == nil
 		if begun {
+			r.Logger.Info("consuming", slog.String("from", r.queue))
 			r.Subscribed(true)
 			err = r.follow(ctx, s, tap)
 			r.Subscribed(false)

@@ -30,8 +30,7 @@ func (r Report) Text(w io.Writer) {
 	for _, c := range r.Claims {
 		fmt.Fprintf(w, "%-5s  %s\n       (%s)\n", verdict(c.Holds), c.Text, c.Figures)
 	}
-	fmt.Fprintf(w, "\n%s: %s", r.Scenario, r.Verdict())
-	fmt.Fprintln(w, "\n\nGo on by hand:")
+	fmt.Fprintf(w, "\n%s: %s\n\nGo on by hand:\n", r.Scenario, r.Verdict())
 	for _, line := range r.scenario.Try {
 		fmt.Fprintf(w, "  %s\n", line)
 	}
@@ -52,7 +51,26 @@ func (r Report) Verdict() string {
 	return fmt.Sprintf("%s. %.1f s, seed %d.", how, r.Seconds, r.Seed)
 }
 
-// Markdown writes all of the report as a section of a document.
+// Document writes reports as a document.
+func Document(w io.Writer, reports []Report) {
+	fmt.Fprint(w, "# The scenarios\n\n"+
+		"Each lesson is played twice, with real processes on a real RabbitMQ: broken on purpose, so that its fault shows, and then as it\n"+
+		"should be. The claims are decided by the figures; one that does not hold makes `evdemo demo` exit with 5. `make scenarios` plays all\n"+
+		"of them again and writes this page. Figures are of the machine that played them: the ratio of the two columns is the point.\n\n"+
+		"| scenario | what it shows | verdict |\n|---|---|---|\n")
+	for _, r := range reports {
+		fmt.Fprintf(w, "| [%s](#%s) | %s | %s |\n", r.Scenario, r.Scenario, r.Title, r.Verdict())
+	}
+	fmt.Fprintln(w)
+	for i, r := range reports {
+		if i > 0 {
+			fmt.Fprintln(w)
+		}
+		r.Markdown(w)
+	}
+}
+
+// Markdown writes the report as a section of a document.
 func (r Report) Markdown(w io.Writer) {
 	s := r.scenario
 	fmt.Fprintf(w, "## %s\n\n%s.\n\n%s\n\n", s.Name, s.Title, s.Lesson)
@@ -64,7 +82,7 @@ func (r Report) Markdown(w io.Writer) {
 	for _, c := range r.Claims {
 		fmt.Fprintf(w, "- **%s** %s (%s)\n", verdict(c.Holds), c.Text, c.Figures)
 	}
-	fmt.Fprintf(w, "\n%s On %s: %s\n\n", "`evdemo demo "+s.Name+"`", r.Broker, r.Verdict())
+	fmt.Fprintf(w, "\n`evdemo demo %s`, %s: %s\n", s.Name, r.Broker, r.Verdict())
 }
 
 func verdict(holds bool) string {

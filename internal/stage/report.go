@@ -72,7 +72,7 @@ func (s Scenario) check(c Claim, was, now Figures) ledger.Claim {
 		f := s.Figures[slices.IndexFunc(s.Figures, func(f Figure) bool { return f.Key == key })]
 		values := slices.DeleteFunc([]string{format(was.pointer(key), f.Unit), format(now.pointer(key), f.Unit)},
 			func(v string) bool { return v == nothing })
-		by = append(by, f.Label+" "+strings.Join(values, ", then "))
+		by = append(by, f.Label+": "+strings.Join(values, " → "))
 	}
 	return ledger.Claim{Text: c.Text, Holds: c.Holds(was, now), Figures: strings.Join(by, "; ")}
 }

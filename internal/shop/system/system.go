@@ -209,18 +209,22 @@ func newPart(name string, topics []string, handle worker.Handler, run func(conte
 	return part{name: name, topics: topics, handle: counted, run: run, count: count}
 }
 
-// choose gives the parts that are to run here.
-func (c *Config) choose(all []part) ([]part, error) {
-	var here, names []string
-	for _, p := range all {
-		if names = append(names, p.name); p.handle != nil {
-			here = append(here, p.name)
+// CheckNames tells whether there are services and sinks with these names and with those of the faults. The error wraps ErrName,
+// and lists them all.
+func CheckNames(flow service.Flow, faults Faults, names ...string) error {
+	known := slices.Concat(service.Names(flow), SinkNames(), []string{sink.WebhooksName, sink.CacheName})
+	for _, name := range slices.Concat(names, faults.names()) {
+		if !slices.Contains(known, name) {
+			return fmt.Errorf("%q: %w: want some of %s", name, ErrName, strings.Join(known, ", "))
 		}
 	}
-	for _, name := range slices.Concat(c.Names, c.Down, c.Faults.names()) {
-		if !slices.Contains(names, name) {
-			return nil, fmt.Errorf("%q: %w: want some of %s", name, ErrName, strings.Join(here, ", "))
-		}
+	return nil
+}
+
+// choose gives the parts that are to run here.
+func (c *Config) choose(all []part) ([]part, error) {
+	if err := CheckNames(c.Flow, c.Faults, slices.Concat(c.Names, c.Down)...); err != nil {
+		return nil, err
 	}
 	var parts []part
 	for _, p := range all {
