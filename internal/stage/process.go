@@ -33,6 +33,7 @@ func (s *Stage) Start(ctx context.Context, name string, output func(line []byte)
 	if err != nil {
 		return nil, err
 	}
+	s.processes = append(s.processes, p)
 	timer := time.NewTimer(readyLimit)
 	defer timer.Stop()
 	select {
@@ -48,7 +49,7 @@ func (s *Stage) Start(ctx context.Context, name string, output func(line []byte)
 }
 
 // Do runs a command of evdemo to its end, and gives what it prints. An exit code other than 0 is an error that says what the
-// command said.
+// command said. Several goroutines may call it at once.
 func (s *Stage) Do(ctx context.Context, args ...string) (output []byte, err error) {
 	var out bytes.Buffer
 	p, err := s.start(ctx, args[0], func(line []byte) { out.Write(line); out.WriteByte('\n') }, args)
@@ -90,7 +91,6 @@ func (s *Stage) start(ctx context.Context, name string, output func(line []byte)
 	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", name, err)
 	}
-	s.processes = append(s.processes, p)
 	return p, nil
 }
 
@@ -114,7 +114,7 @@ func (p *Process) Stop() error {
 	return nil
 }
 
-// StopAll ends all processes of the stage in good order, all at once.
+// StopAll ends all processes that Start has started in good order, all at once.
 func (s *Stage) StopAll() error {
 	errs := make(chan error, len(s.processes))
 	for _, p := range s.processes {

@@ -31,8 +31,8 @@ const (
 	look = 5 * time.Millisecond
 )
 
-// Stage is where one mode of a scenario is played. Its methods are for the goroutine of the play, but for Measure, Count, Say
-// and Ledger, which any may call.
+// Stage is where one mode of a scenario is played. Its methods are for the goroutine of the play, but for Do, Measure, Count,
+// Say and Ledger, which any may call.
 type Stage struct {
 	// Mode is which of the two times this is.
 	Mode Mode
