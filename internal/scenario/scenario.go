@@ -12,6 +12,7 @@ func All() []stage.Scenario {
 	return []stage.Scenario{
 		lostEvents(),
 		blocking(),
+		schema(),
 	}
 }
 
