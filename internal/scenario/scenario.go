@@ -10,9 +10,10 @@ import (
 // All are the scenarios in the order in which they are listed and played.
 func All() []stage.Scenario {
 	return []stage.Scenario{
+		choreography(),
 		lostEvents(),
-		blocking(),
 		schema(),
+		blocking(),
 	}
 }
 
