@@ -11,6 +11,7 @@ import (
 func All() []stage.Scenario {
 	return []stage.Scenario{
 		choreography(),
+		orchestration(),
 		lostEvents(),
 		schema(),
 		blocking(),
