@@ -12,6 +12,7 @@ func All() []stage.Scenario {
 	return []stage.Scenario{
 		choreography(),
 		orchestration(),
+		eventSourcing(),
 		lostEvents(),
 		schema(),
 		blocking(),

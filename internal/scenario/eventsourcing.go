@@ -1,0 +1,149 @@
+package scenario
+
+import (
+	"context"
+
+	"github.com/evdemo/evdemo/internal/stage"
+)
+
+// accountQuestions is how many questions of each kind are asked.
+const accountQuestions = 20
+
+// eventSourcing: what can be said of the past, and made again, where events are kept, and where only the latest state is.
+func eventSourcing() stage.Scenario {
+	return stage.Scenario{
+		Name:   "event-sourcing",
+		Memory: true,
+		Title:  "Bank accounts as rows that are overwritten, and as events that are kept",
+		Lesson: "A row in a table says what is so now; how it came to be so, and who made it so, was overwritten. Where each change is kept as an event instead, " +
+			"every earlier state can be made again by going through the events up to that moment, and so can each table that was made from them. " +
+			"Going through all events takes longer the more there are, which is why a snapshot, a state that was noted down earlier, is what one begins with.",
+		Broken: "a row for each account, which each change overwrites.",
+		Fixed:  "an event for each change, in the event store of evdemo; a table of balances is made from the events.",
+		Play:   playAccounts,
+		Parts:  map[string]stage.Part{"project": accountPart},
+		Figures: []stage.Figure{
+			{Key: "balances", Label: "wrong answers, of 20: what was the balance after that change?"},
+			{Key: "moments", Label: "wrong answers, of 20: what was the balance at that time?"},
+			{Key: "who", Label: "wrong answers, of 20: who made that change?"},
+			{Key: "killed", Label: "wrong accounts, of 20: the program that makes the table was killed"},
+			{Key: "damaged", Label: "wrong accounts, of 20: somebody has damaged the table"},
+			{Key: "repaired", Label: "wrong accounts, of 20: it was repaired as well as possible"},
+			{Key: "all", Label: "loading an account of some 4,800 changes, from all events", Unit: "ms"},
+			{Key: "snapshot", Label: "loading it from a snapshot, and the events since", Unit: "ms"},
+			{Key: "loads", Label: "loads with a wrong balance"},
+		},
+		Claims: []stage.Claim{
+			{
+				Text: "Broken: most questions about the past are answered wrong, since the table only knows what is so now.", By: []string{"balances", "moments", "who"},
+				Holds: func(was, _ stage.Figures) bool {
+					return was.Of("balances") > accountQuestions/2 && was.Of("moments") > accountQuestions/2 && was.Of("who") > accountQuestions/4
+				},
+			},
+			{
+				Text: "Broken: a table that was damaged is gone, since there is nothing to make it from.", By: []string{"repaired"},
+				Holds: func(was, _ stage.Figures) bool { return was.Of("repaired") > 0 },
+			},
+			{
+				Text: "Fixed: every answer is right, by a list that the scenario has kept itself.", By: []string{"balances", "moments", "who"},
+				Holds: func(_, now stage.Figures) bool {
+					return now.Of("balances") == 0 && now.Of("moments") == 0 && now.Of("who") == 0
+				},
+			},
+			{
+				Text: "Fixed: each event counts once in the table, though the program that makes it was killed halfway.", By: []string{"killed"},
+				Holds: func(_, now stage.Figures) bool { return now.Of("killed") == 0 },
+			},
+			{
+				Text: "Fixed: the damaged table is made again from the events, and right.", By: []string{"damaged", "repaired"},
+				Holds: func(_, now stage.Figures) bool { return now.Of("damaged") > 0 && now.Of("repaired") == 0 },
+			},
+			{
+				Text: "Fixed: from a snapshot an account is loaded in less than a third of the time, with the same balance.", By: []string{"all", "snapshot", "loads"},
+				Holds: func(_, now stage.Figures) bool { return now.Of("snapshot") < now.Of("all")/3 && now.Of("loads") == 0 },
+			},
+		},
+		Try: []string{
+			"evdemo store append a-1 --db a.db --type price.set --data '{\"price\": 12}' --extension authid=anna    # and again, with another price",
+			"evdemo store history a-1 --db a.db; evdemo store state a-1 --db a.db --at-version 1",
+		},
+	}
+}
+
+func playAccounts(ctx context.Context, s *stage.Stage) error {
+	truth := &accountTruth{random: s.Rand, changes: map[string][]accountChange{}}
+	if s.Fixed() {
+		return playAccountStore(ctx, s, truth)
+	}
+	keeper, err := openAccountTable(ctx, s)
+	if err != nil {
+		return err
+	}
+	if err := beginAccounts(ctx, s, truth, keeper); err != nil {
+		return err
+	}
+	repair := func() error {
+		s.Say("Nothing else was kept, so there is nothing to repair it with.")
+		return nil
+	}
+	return harmAccounts(ctx, s, truth, keeper, repair)
+}
+
+// beginAccounts has the accounts changed.
+func beginAccounts(ctx context.Context, s *stage.Stage, truth *accountTruth, keeper accountKeeper) error {
+	s.Say("Five people make %d changes to %d accounts. The scenario notes down each of them in a list of its own, to compare with.", accountBatches*accountBatch, accountOthers+1)
+	for range accountBatches {
+		if err := truth.write(ctx, keeper); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// harmAccounts asks about the past, has the table of balances damaged, and repaired as well as that can be done.
+func harmAccounts(ctx context.Context, s *stage.Stage, truth *accountTruth, keeper accountKeeper, repair func() error) error {
+	s.Say("Asking %d questions: what was the balance then, and who changed it?", 3*accountQuestions)
+	if err := truth.ask(ctx, s, keeper); err != nil {
+		return err
+	}
+	s.Say("Somebody sends UPDATE balances SET balance = 0, and has forgotten for which account.")
+	if err := keeper.forget(ctx); err != nil {
+		return err
+	}
+	if err := truth.look(ctx, s, keeper, "damaged"); err != nil {
+		return err
+	}
+	if err := repair(); err != nil {
+		return err
+	}
+	return truth.look(ctx, s, keeper, "repaired")
+}
+
+// playAccountStore does the same with events, and more that can be done with them.
+func playAccountStore(ctx context.Context, s *stage.Stage, truth *accountTruth) error {
+	keeper, err := openAccountStore(ctx, s)
+	if err != nil {
+		return err
+	}
+	if err := beginAccounts(ctx, s, truth, keeper); err != nil {
+		return err
+	}
+	if err := keeper.killProjection(ctx); err != nil {
+		return err
+	}
+	if err := keeper.project(ctx, 1); err != nil {
+		return err
+	}
+	if err := truth.look(ctx, s, keeper, "killed"); err != nil {
+		return err
+	}
+	repair := func() error {
+		s.Say("The table is thrown away, and made again from the events.")
+		return keeper.project(ctx, 2)
+	}
+	if err := harmAccounts(ctx, s, truth, keeper, repair); err != nil {
+		return err
+	}
+	s.Say("Loading the account with the most changes, from all events, and from a snapshot and what has come since.")
+	return keeper.measureLoads(ctx, truth)
+}
