@@ -16,6 +16,7 @@ func All() []stage.Scenario {
 		lostEvents(),
 		schema(),
 		blocking(),
+		ordering(),
 	}
 }
 

@@ -1,0 +1,148 @@
+package scenario
+
+import (
+	"context"
+	"net/http"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/evdemo/evdemo/event"
+	"github.com/evdemo/evdemo/internal/stage"
+	"github.com/evdemo/evdemo/publisher"
+	"github.com/evdemo/evdemo/topology"
+)
+
+// ordering: several handlers at a time overtake each other, unless the events of one order wait for each other.
+func ordering() stage.Scenario {
+	return stage.Scenario{
+		Name:  "ordering",
+		Title: "Many handlers at a time, and events that overtake each other",
+		Lesson: "A queue hands out events in the order in which they came, but of several handlers one is done sooner than another, so that " +
+			"an order is delivered before it is packed. One handler alone keeps the order of events, and is slow. That order only matters " +
+			"among events with the same key, such as an order's number: let these wait for each other, and no others.",
+		Broken: "first one handler, for comparison; then two workers with four handlers each, on one queue.",
+		Fixed:  "eight handlers, one event of each order at a time (--ordered-by subject); a second worker stands by (single-active queue).",
+		Play:   playOrdering,
+		Figures: []stage.Figure{
+			{Key: "one_overtaken", Label: "one handler: events handled after a later one of their order"},
+			{Key: "one_rate", Label: "one handler: events handled", Unit: "/s"},
+			{Key: "eight_overtaken", Label: "eight handlers: events handled after a later one of their order"},
+			{Key: "eight_stale", Label: "eight handlers: of 50 orders, those that do not end as delivered"},
+			{Key: "eight_missing", Label: "eight handlers: events never handled"},
+			{Key: "eight_rate", Label: "eight handlers: events handled", Unit: "/s"},
+		},
+		Claims: []stage.Claim{
+			{Text: "Broken: with one handler no event is overtaken; with eight some are.", By: []string{"one_overtaken", "eight_overtaken"}, Holds: func(was, _ stage.Figures) bool {
+				return was.Of("one_overtaken") == 0 && was.Of("eight_overtaken") > 0
+			}},
+			loses("eight_stale", "Broken: delivered orders are left in the state of an earlier event."),
+			never("Fixed: no event is overtaken or missing, and all orders end as delivered, although a worker was killed.", "eight_overtaken", "eight_stale", "eight_missing"),
+			{Text: "Fixed: eight handlers are still more than one and a half times as fast as one.", By: []string{"one_rate", "eight_rate"}, Holds: func(was, now stage.Figures) bool {
+				return now.Of("eight_rate") > 1.5*was.Of("one_rate")
+			}},
+		},
+		Try: []string{
+			"evdemo publish --queue payments --count 100 --seed 1",
+			"evdemo work --queue payments --ordered-by data.user_id --concurrency 8 --fail-rate 0.1 --retry 300ms    # a user waits, others go on",
+		},
+	}
+}
+
+func playOrdering(ctx context.Context, s *stage.Stage) error {
+	if err := s.Topology(ctx, topology.Spec{Queues: map[string]topology.Queue{"one": {}, "eight": {SingleActive: s.Fixed()}}}); err != nil {
+		return err
+	}
+	if s.Fixed() {
+		s.Say("50 orders with 5 events each again. The worker that has the queue is killed halfway (SIGKILL). The other one gets it, with what was in hand.")
+		return orderingRun(ctx, s, "eight", 2, "--concurrency", "8", "--ordered-by", "subject")
+	}
+	s.Say("50 orders are created, paid, packed, shipped and delivered, five of them at a time. A handler takes 1 to 23 ms for an event.")
+	if err := orderingRun(ctx, s, "one", 1); err != nil {
+		return err
+	}
+	return orderingRun(ctx, s, "eight", 2, "--concurrency", "4")
+}
+
+// orderingRun has workers handle the events of 50 orders, and counts. In the fixed mode the first of them is killed halfway.
+func orderingRun(ctx context.Context, s *stage.Stage, queue string, workers int, args ...string) error {
+	book, service := s.Ledger(queue), &orderingService{heard: map[string][]int{}}
+	book.Expect("service", "service")
+	endpoint, err := s.Endpoint(ctx, func(_ http.ResponseWriter, r *http.Request, e event.Event) {
+		takes, _ := strconv.Atoi(string(e.Data))                                // which was made here
+		if s.Pause(r.Context(), time.Duration(takes)*time.Millisecond) == nil { // else the worker has gone
+			service.hear(s, queue, e)
+			book.Effect("service", "service", e.ID)
+		}
+	})
+	if err != nil {
+		return err
+	}
+	crew := make([]*stage.Process, workers)
+	for n := range crew {
+		args := append([]string{"work", "--queue", s.Name(queue), "--no-declare", "--http", endpoint}, args...)
+		if crew[n], err = s.Start(ctx, "worker-"+strconv.Itoa(n+1), nil, args...); err != nil {
+			return err
+		}
+	}
+	events, began := orderingEvents(s), time.Now()
+	if err := s.Publish(ctx, book, publisher.ToQueue(s.Name(queue)), 0, events...); err != nil {
+		return err
+	}
+	if err := handled(ctx, s, book, "service", len(events)/2); err != nil {
+		return err
+	}
+	if s.Fixed() {
+		crew[0].Kill()
+	}
+	if err := handled(ctx, s, book, "service", len(events)); err != nil {
+		return err
+	}
+	s.Measure(queue+"_rate", float64(len(events))/time.Since(began).Seconds())
+	s.Count(queue+"_missing", book.Account().Consumers[0].Missing)
+	return s.StopAll()
+}
+
+func orderingSteps() []string {
+	return []string{"order.created", "order.paid", "order.packed", "order.shipped", "order.delivered"}
+}
+
+// orderingEvents makes the events of 50 orders, five of which are under way at a time. Their data is how long each event takes.
+func orderingEvents(s *stage.Stage) (events []event.Event) {
+	for first := 1; first <= 50; first += 5 {
+		var steps [5]int
+		for _, slot := range s.Rand.Perm(5 * len(orderingSteps())) {
+			order := slot % 5
+			events = append(events, s.Event(orderingSteps()[steps[order]], "order-"+strconv.Itoa(first+order), 1+s.Rand.IntN(23)))
+			steps[order]++
+		}
+	}
+	return events
+}
+
+// orderingService notes which steps of each order it hears of, one after the other.
+type orderingService struct {
+	mu        sync.Mutex
+	heard     map[string][]int
+	overtaken int
+}
+
+// hear counts what comes after a later event of its order. What comes again, as after a kill, counts as it came the first time.
+func (o *orderingService) hear(s *stage.Stage, queue string, e event.Event) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	step, stale := slices.Index(orderingSteps(), e.Type), 0
+	steps := append(o.heard[e.Subject], step)
+	if slices.Max(steps) > step && slices.Index(steps, step) == len(steps)-1 {
+		o.overtaken++
+	}
+	o.heard[e.Subject] = steps
+	for _, steps := range o.heard {
+		if steps[len(steps)-1] < slices.Max(steps) {
+			stale++
+		}
+	}
+	s.Count(queue+"_overtaken", o.overtaken)
+	s.Count(queue+"_stale", stale)
+}
