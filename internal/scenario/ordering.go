@@ -3,6 +3,8 @@ package scenario
 import (
 	"context"
 	"net/http"
+	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"sync"
@@ -56,32 +58,30 @@ func playOrdering(ctx context.Context, s *stage.Stage) error {
 	}
 	if s.Fixed() {
 		s.Say("50 orders with 5 events each again. The worker that has the queue is killed halfway (SIGKILL). The other one gets it, with what was in hand.")
-		return orderingRun(ctx, s, "eight", 2, "--concurrency", "8", "--ordered-by", "subject")
+		file := filepath.Join(s.Dir, "topology.yaml") // without which the workers do not know that the queue is single-active
+		if err := os.WriteFile(file, []byte("queues: {"+s.Name("eight")+": {single-active: true}}"), 0o600); err != nil {
+			return err
+		}
+		return orderingRun(ctx, s, "eight", 2, "--topology", file, "--concurrency", "8", "--ordered-by", "subject")
 	}
 	s.Say("50 orders are created, paid, packed, shipped and delivered, five of them at a time. A handler takes 1 to 23 ms for an event.")
-	if err := orderingRun(ctx, s, "one", 1); err != nil {
+	if err := orderingRun(ctx, s, "one", 1, "--no-declare"); err != nil {
 		return err
 	}
-	return orderingRun(ctx, s, "eight", 2, "--concurrency", "4")
+	return orderingRun(ctx, s, "eight", 2, "--no-declare", "--concurrency", "4")
 }
 
 // orderingRun has workers handle the events of 50 orders, and counts. In the fixed mode the first of them is killed halfway.
 func orderingRun(ctx context.Context, s *stage.Stage, queue string, workers int, args ...string) error {
-	book, service := s.Ledger(queue), &orderingService{heard: map[string][]int{}}
+	book := s.Ledger(queue)
 	book.Expect("service", "service")
-	endpoint, err := s.Endpoint(ctx, func(_ http.ResponseWriter, r *http.Request, e event.Event) {
-		takes, _ := strconv.Atoi(string(e.Data))                                // which was made here
-		if s.Pause(r.Context(), time.Duration(takes)*time.Millisecond) == nil { // else the worker has gone
-			service.hear(s, queue, e)
-			book.Effect("service", "service", e.ID)
-		}
-	})
+	endpoint, err := orderingService(ctx, s, queue)
 	if err != nil {
 		return err
 	}
 	crew := make([]*stage.Process, workers)
 	for n := range crew {
-		args := append([]string{"work", "--queue", s.Name(queue), "--no-declare", "--http", endpoint}, args...)
+		args := append([]string{"work", "--queue", s.Name(queue), "--http", endpoint}, args...)
 		if crew[n], err = s.Start(ctx, "worker-"+strconv.Itoa(n+1), nil, args...); err != nil {
 			return err
 		}
@@ -121,28 +121,29 @@ func orderingEvents(s *stage.Stage) (events []event.Event) {
 	return events
 }
 
-// orderingService notes which steps of each order it hears of, one after the other.
-type orderingService struct {
-	mu        sync.Mutex
-	heard     map[string][]int
-	overtaken int
-}
-
-// hear counts what comes after a later event of its order. What comes again, as after a kill, counts as it came the first time.
-func (o *orderingService) hear(s *stage.Stage, queue string, e event.Event) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	step, stale := slices.Index(orderingSteps(), e.Type), 0
-	steps := append(o.heard[e.Subject], step)
-	if slices.Max(steps) > step && slices.Index(steps, step) == len(steps)-1 {
-		o.overtaken++
-	}
-	o.heard[e.Subject] = steps
-	for _, steps := range o.heard {
-		if steps[len(steps)-1] < slices.Max(steps) {
-			stale++
+// orderingService counts what it is told after a later event of its order. What comes again, as after a kill, counts as it came first.
+func orderingService(ctx context.Context, s *stage.Stage, queue string) (url string, err error) {
+	mu, overtaken, heard := new(sync.Mutex), 0, map[string][]int{}
+	return s.Endpoint(ctx, func(_ http.ResponseWriter, r *http.Request, e event.Event) {
+		takes, _ := strconv.Atoi(string(e.Data)) // which was made here
+		if s.Pause(r.Context(), time.Duration(takes)*time.Millisecond) != nil {
+			return // the worker has gone
 		}
-	}
-	s.Count(queue+"_overtaken", o.overtaken)
-	s.Count(queue+"_stale", stale)
+		mu.Lock()
+		defer mu.Unlock()
+		step, stale := slices.Index(orderingSteps(), e.Type), 0
+		steps := append(heard[e.Subject], step)
+		if slices.Max(steps) > step && slices.Index(steps, step) == len(steps)-1 {
+			overtaken++
+		}
+		heard[e.Subject] = steps
+		for _, steps := range heard {
+			if steps[len(steps)-1] < slices.Max(steps) {
+				stale++
+			}
+		}
+		s.Count(queue+"_overtaken", overtaken)
+		s.Count(queue+"_stale", stale)
+		s.Ledger(queue).Effect("service", "service", e.ID)
+	})
 }

@@ -17,6 +17,7 @@ func All() []stage.Scenario {
 		schema(),
 		blocking(),
 		ordering(),
+		causality(),
 	}
 }
 
