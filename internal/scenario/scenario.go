@@ -18,6 +18,7 @@ func All() []stage.Scenario {
 		blocking(),
 		ordering(),
 		causality(),
+		duplicates(),
 	}
 }
 

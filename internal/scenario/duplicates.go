@@ -1,0 +1,148 @@
+package scenario
+
+import (
+	"context"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/evdemo/evdemo/event"
+	"github.com/evdemo/evdemo/internal/ledger"
+	"github.com/evdemo/evdemo/internal/stage"
+	"github.com/evdemo/evdemo/publisher"
+	"github.com/evdemo/evdemo/topology"
+	"github.com/evdemo/evdemo/worker"
+	"github.com/evdemo/evdemo/worker/inbox"
+	"github.com/evdemo/evdemo/worker/webhook"
+)
+
+const duplicatesOrders, duplicatesKill = 100, 40
+
+// duplicates: an event that comes several times is charged for several times, unless its id is remembered on both sides.
+func duplicates() stage.Scenario {
+	return stage.Scenario{
+		Name:  "duplicates",
+		Title: "One order, charged several times",
+		Lesson: "A program that gets no answer does the same thing again, so events come more than once, and a worker that dies after its work " +
+			"but before it says so has that work done again. A worker can remember which events it has handled, but no worker can remember " +
+			"what it did in the moment in which it died. So what must happen once also needs a service that knows the event's id and does nothing the second time.",
+		Broken: "each event that comes is charged for.",
+		Fixed:  "the worker remembers the ids of what it has handled (--dedup), and the payment service those of what it has charged for.",
+		Play:   playDuplicates,
+		Parts:  map[string]stage.Part{"worker": duplicatesPart},
+		Figures: []stage.Figure{
+			{Key: "requests", Label: "for 100 orders: requests to the payment service"},
+			{Key: "charges", Label: "for 100 orders: charges made"},
+			{Key: "overcharged", Label: "customers charged more than once"},
+			{Key: "missing", Label: "customers never charged"},
+		},
+		Claims: []stage.Claim{
+			loses("overcharged", "Broken: customers are charged more than once."),
+			{Text: "Fixed: the worker drops the copies, but asks a second time for what it had in hand when it was killed.", By: []string{"requests"}, Holds: func(_, now stage.Figures) bool {
+				return now.Of("requests") > duplicatesOrders && now.Of("requests") < 2*duplicatesOrders
+			}},
+			{Text: "Fixed: the service knows that event by its id, and there are as many charges as orders.", By: []string{"charges"}, Holds: func(_, now stage.Figures) bool {
+				return now.Of("charges") == duplicatesOrders
+			}},
+			never("Fixed: no customer is charged twice, and none is forgotten.", "overcharged", "missing"),
+		},
+		Try: []string{
+			"evdemo publish --count 3 --dry-run > orders.jsonl; evdemo publish --queue payments --file orders.jsonl    # the second command several times",
+			"evdemo work --queue payments --dedup handled.db    # then without --dedup",
+		},
+	}
+}
+
+func playDuplicates(ctx context.Context, s *stage.Stage) error {
+	if err := s.Topology(ctx, topology.Spec{Queues: map[string]topology.Queue{"payments": {}}}); err != nil {
+		return err
+	}
+	book, events, queue := s.Ledger("payments"), made(s, duplicatesOrders), s.Name("payments")
+	book.Expect("requests", "service")
+	book.Expect("charges", "service")
+	endpoint, err := duplicatesService(ctx, s, book, duplicatesKill)
+	if err != nil {
+		return err
+	}
+	s.Say("%d orders. Their publisher hears no answer and publishes them again, and again: each event comes three times.", duplicatesOrders)
+	for _, account := range []*ledger.Ledger{book, ledger.New(), ledger.New()} { // copies are no new events, and not on the books
+		if err := s.Publish(ctx, account, publisher.ToQueue(queue), 0, events...); err != nil {
+			return err
+		}
+		s.Rand.Shuffle(len(events), func(i, j int) { events[i], events[j] = events[j], events[i] })
+	}
+	start := func(name string) (*stage.Process, error) {
+		if s.Fixed() {
+			return s.StartPart(ctx, name, "worker", nil, map[string]string{"queue": queue, "service": endpoint, "db": filepath.Join(s.Dir, "handled.db")})
+		}
+		return s.Start(ctx, name, nil, "work", "--queue", queue, "--http", endpoint, "--no-declare")
+	}
+	first, err := start("worker-1")
+	if err != nil {
+		return err
+	}
+	if err := handled(ctx, s, book, "charges", duplicatesKill); err != nil {
+		return err
+	}
+	s.Say("The payment service has made charge %d. Before it answers, the worker is killed (SIGKILL). Another one goes on.", duplicatesKill)
+	first.Kill()
+	if _, err := start("worker-2"); err != nil {
+		return err
+	}
+	number := func(of string) int { _, members := book.Done(of); return members[0].Effects }
+	asked := func() int { return number("requests") }
+	if err := s.Await(ctx, "that each order is asked for, and one again", time.Minute, func() bool { return asked() > duplicatesOrders }); err != nil {
+		return err
+	}
+	if err := s.Settle(ctx, quiet, 3*duplicatesOrders+1, asked); err != nil {
+		return err
+	}
+	s.Count("requests", asked())
+	s.Count("charges", number("charges"))
+	s.Count("missing", book.Account().Consumers[1].Missing)
+	return s.StopAll()
+}
+
+// duplicatesService charges customers, in the fixed mode once for the id of an event. To one of the requests it gives no answer.
+func duplicatesService(ctx context.Context, s *stage.Stage, book *ledger.Ledger, unanswered int) (url string, err error) {
+	mu, requests, times, overcharged := new(sync.Mutex), 0, map[string]int{}, 0
+	return s.Endpoint(ctx, func(_ http.ResponseWriter, r *http.Request, e event.Event) {
+		mu.Lock()
+		requests++
+		number := requests
+		book.Effect("requests", "service", e.ID)
+		if !s.Fixed() || times[e.ID] == 0 {
+			if times[e.ID]++; times[e.ID] == 2 {
+				overcharged++
+			}
+			book.Effect("charges", "service", e.ID)
+		}
+		s.Count("overcharged", overcharged)
+		mu.Unlock()
+		if number == unanswered {
+			<-r.Context().Done()
+		}
+	})
+}
+
+// duplicatesPart is evdemo work --dedup, but that it soon takes a worker that was killed for dead: so the play is short.
+func duplicatesPart(ctx context.Context, p *stage.Player) error {
+	store, err := inbox.Open(ctx, inbox.Config{Path: p.Args["db"], Lease: 500 * time.Millisecond})
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	service, err := webhook.New(webhook.Config{URL: p.Args["service"]})
+	if err != nil {
+		return err
+	}
+	defer service.Close()
+	w, err := worker.New(worker.Config{URLs: strings.Split(p.URL, ","), Queue: p.Args["queue"]}, worker.Wrap(service.Handle, worker.Dedup(store)))
+	if err != nil {
+		return err
+	}
+	p.Ready()
+	return w.Run(ctx)
+}
