@@ -10,14 +10,15 @@ import (
 // All are the scenarios in the order in which they are listed and played.
 func All() []stage.Scenario {
 	return []stage.Scenario{
+		workers(),
 		choreography(),
 		orchestration(),
+		ordering(),
+		causality(),
 		eventSourcing(),
 		lostEvents(),
 		schema(),
 		blocking(),
-		ordering(),
-		causality(),
 		duplicates(),
 	}
 }
