@@ -1,0 +1,138 @@
+package scenario
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"strconv"
+	"time"
+
+	"github.com/evdemo/evdemo/event"
+	"github.com/evdemo/evdemo/internal/stage"
+	"github.com/evdemo/evdemo/publisher"
+	"github.com/evdemo/evdemo/topology"
+)
+
+// fanoutOrders are published while all services are there, and as many while email is away, for fanoutAway and longer.
+const fanoutOrders, fanoutAway = 60, time.Second
+
+// fanout: what happens is to be heard by all who care, not by one of them.
+func fanout() stage.Scenario {
+	return stage.Scenario{
+		Name:  "fanout",
+		Title: "Four services want to hear of every order, one of them is killed, and a fifth joins late",
+		Lesson: "A queue is for sharing work: each event goes to one of the programs that read from it, so four services on one queue miss most of what happens. " +
+			"Fan-out is for telling everybody: an order is published once, to a topic, and each service that subscribes to the topic has a queue of its own with every order in it. " +
+			"So a service that was killed finds in its queue what it has missed, the others notice nothing, and one that joins late reads the log that the topic keeps.",
+		Broken: "four services (analytics, loyalty, search and email) read from one queue.",
+		Fixed:  "each of the four subscribes to one topic as a group, and so has a queue of its own.",
+		Play:   playFanout,
+		Figures: []stage.Figure{
+			{Key: "lost", Label: "480 notices, of 120 orders to 4 services: never came"},
+			{Key: "caught", Label: "60 orders in email's outage: email hears in the end of"},
+			{Key: "delay", Label: "60 orders in email's outage: half reach email within", Unit: "ms"},
+			{Key: "during", Label: "60 orders in email's outage: half reach the others within", Unit: "ms"},
+			{Key: "before", Label: "60 orders before: half reach the others within", Unit: "ms"},
+			{Key: "late", Label: "120 orders of earlier: audit, which joins late, hears of"},
+		},
+		Claims: []stage.Claim{
+			{Text: "Broken: more than half of all notices never come.", By: []string{"lost"}, Holds: func(was, _ stage.Figures) bool { return was.Of("lost") > 240 }},
+			{Text: "Broken: email never hears of the orders in its outage.", By: []string{"caught"}, Holds: func(was, _ stage.Figures) bool { return was.Of("caught") == 0 }},
+			{Text: "Fixed: every service hears of every order, also the one that was killed.", By: []string{"lost", "caught"}, Holds: func(_, now stage.Figures) bool { return now.Of("lost") == 0 && now.Of("caught") >= fanoutOrders }},
+			{Text: "Fixed: the others do not wait for email: the orders in its outage reach them in less than half the time.", By: []string{"delay", "during"}, Holds: func(_, now stage.Figures) bool { return now.Of("during") < now.Of("delay")/2 }},
+			{Text: "Audit, which joins late, hears of no earlier order in Broken, and of all of them in Fixed.", By: []string{"late"}, Holds: func(was, now stage.Figures) bool { return was.Of("late") == 0 && now.Of("late") == 2*fanoutOrders }},
+		},
+		Try: []string{
+			"evdemo listen --topic orders --group email    # in two more terminals with --group analytics, and with --from first",
+			"evdemo publish --topic orders --count 10    # also while one of them is away",
+		},
+	}
+}
+
+func playFanout(ctx context.Context, s *stage.Stage) error {
+	services, book, name := []string{"analytics", "loyalty", "search", "email"}, s.Ledger("orders"), s.Name("orders")
+	spec, to, perOrder := topology.Spec{Queues: map[string]topology.Queue{"orders": {}}}, publisher.ToQueue(name), 1
+	if s.Fixed() {
+		spec, to = topology.Spec{Topics: map[string]topology.Topic{"orders": {Groups: services, Log: &topology.Log{}}}}, publisher.ToTopic(name)
+		perOrder = len(services)
+	}
+	if err := s.Topology(ctx, spec); err != nil {
+		return err
+	}
+	times := map[string]*stage.Times{"before": {}, "during": {}, "delay": {}}
+	start := func(service string) (*stage.Process, error) {
+		command := []string{"work", "--queue", name, "--no-declare", "-o", "json"}
+		if s.Fixed() {
+			command = []string{"listen", "--topic", name, "--group", service, "--no-declare", "-o", "json"}
+		}
+		return s.Start(ctx, service, func(line []byte) {
+			var e event.Event
+			_ = json.Unmarshal(line, &e) // what is no event has no id, which the ledger finds
+			if service == "email" {      // its times are accounted for apart
+				e.Subject = map[string]string{"during": "delay"}[e.Subject]
+			}
+			if took := times[e.Subject]; took != nil {
+				took.Add(time.Since(e.Time))
+			}
+			book.Effect(service, service, e.ID)
+		}, command...)
+	}
+	heard := func(services ...string) (notices int) {
+		for _, service := range services {
+			n, _ := book.Done(service)
+			notices += n
+		}
+		return notices
+	}
+	publish := func(when string, notices int) error {
+		for range fanoutOrders {
+			if err := s.Publish(ctx, book, to, 0, s.Event("order.created", when, nil)); err != nil {
+				return err
+			}
+		}
+		return s.Settle(ctx, quiet, notices, func() int { return heard(services...) })
+	}
+	var email *stage.Process
+	var err error
+	for _, service := range services {
+		book.Expect(service, service)
+		if email, err = start(service); err != nil { // the last one is email
+			return err
+		}
+	}
+	s.Say("Four programs listen. %d orders are published, then email is killed with SIGKILL, and %d more are published.", fanoutOrders, fanoutOrders)
+	if err := publish("before", fanoutOrders*perOrder); err != nil {
+		return err
+	}
+	email.Kill()
+	if err := errors.Join(publish("during", fanoutOrders*(perOrder+max(1, perOrder-1))), s.Pause(ctx, fanoutAway)); err != nil {
+		return err
+	}
+	s.Say("%v after the last order email is started again, and with it audit, a fifth service, for the first time.", fanoutAway)
+	book.Expect("audit", "audit")
+	if s.Fixed() {
+		log, err := s.Do(ctx, "listen", "--topic", name, "--from", "first", "--count", strconv.Itoa(2*fanoutOrders), "--idle-timeout", "10s", "--no-declare", "-o", "json")
+		if err != nil {
+			return err
+		}
+		for line := range bytes.Lines(log) {
+			book.Effect("audit", "audit", stage.ID(line))
+		}
+	} else if _, err := start("audit"); err != nil {
+		return err
+	}
+	if _, err := start("email"); err != nil {
+		return err
+	}
+	if err := s.Settle(ctx, quiet, 2*fanoutOrders*len(services), func() int { return heard(services...) }); err != nil {
+		return err
+	}
+	s.Count("lost", 2*fanoutOrders*len(services)-heard(services...))
+	s.Count("caught", times["delay"].Len())
+	s.Count("late", heard("audit"))
+	s.Measure("before", times["before"].Quantile(0.5))
+	s.Measure("during", times["during"].Quantile(0.5))
+	s.Measure("delay", times["delay"].Quantile(0.5)) // none in Broken
+	return s.StopAll()
+}
