@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"syscall"
 	"time"
 
@@ -63,7 +62,6 @@ func (s *Stage) Do(ctx context.Context, args ...string) (output []byte, err erro
 		p.Kill()
 		return nil, context.Cause(ctx)
 	}
-	s.processes = slices.DeleteFunc(s.processes, func(other *Process) bool { return other == p }) // there is nothing to stop
 	if p.Err() != nil {
 		return out.Bytes(), fmt.Errorf("evdemo %s: %w: %s", args[0], p.Err(), p.Said())
 	}
