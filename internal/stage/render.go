@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"strings"
 
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/jedib0t/go-pretty/v6/text"
@@ -15,10 +16,19 @@ const (
 	// nothing stands where a figure was not measured.
 	nothing = "–"
 	// width is that of the text on a screen.
-	width = 100
+	width = 110
+	// claimIndent is as long as the verdict before a claim.
+	claimIndent = "       "
 )
 
-func wrap(s string) string { return text.WrapSoft(s, width) }
+// wrap breaks a text into lines of at most width runes, each behind an indent.
+func wrap(s, indent string) string {
+	lines := strings.Split(text.WrapSoft(s, width-len(indent)), "\n")
+	for i, line := range lines {
+		lines[i] = indent + strings.TrimRight(line, " ")
+	}
+	return strings.Join(lines, "\n")
+}
 
 // Text writes the tables, the claims and the verdict for people at a screen.
 func (r Report) Text(w io.Writer) {
@@ -28,7 +38,7 @@ func (r Report) Text(w io.Writer) {
 	}
 	fmt.Fprintln(w)
 	for _, c := range r.Claims {
-		fmt.Fprintf(w, "%-5s  %s\n       (%s)\n", verdict(c.Holds), c.Text, c.Figures)
+		fmt.Fprintf(w, "%s  %s\n%s\n", verdict(c.Holds), strings.TrimSpace(wrap(c.Text, claimIndent)), wrap("("+c.Figures+")", claimIndent))
 	}
 	fmt.Fprintf(w, "\n%s: %s\n\nGo on by hand:\n", r.Scenario, r.Verdict())
 	for _, line := range r.scenario.Try {

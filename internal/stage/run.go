@@ -27,7 +27,7 @@ type run struct {
 // ended and what was made has been removed when it returns, or the error wraps ErrLeftBehind.
 func Run(ctx context.Context, scenario Scenario, config Config) (report Report, err error) {
 	r := newRun(scenario, config)
-	r.say("%s: %s\n\n%s\n", r.scenario.Name, r.scenario.Title, wrap(r.scenario.Lesson))
+	r.say("%s: %s\n\n%s\n", r.scenario.Name, r.scenario.Title, wrap(r.scenario.Lesson, ""))
 	began := time.Now()
 	if err := r.open(ctx, !scenario.Memory); err != nil {
 		return report, err
@@ -87,7 +87,7 @@ func (r *run) open(ctx context.Context, broker bool) error {
 // play plays one mode, and removes what it made.
 func (r *run) play(ctx context.Context, mode Mode) (p played, err error) {
 	intro := map[Mode]string{Broken: "BROKEN: " + r.scenario.Broken, Fixed: "FIXED: " + r.scenario.Fixed}[mode]
-	r.say("\n%s", wrap(intro))
+	r.say("\n%s", wrap(intro, ""))
 	s, err := r.openStage(ctx, mode)
 	if err != nil {
 		return p, err
@@ -116,7 +116,7 @@ func (r *run) ownNode(ctx context.Context) (*localbroker.Node, error) {
 	if r.node != nil {
 		return r.node, nil
 	}
-	r.say("  Starting a node of RabbitMQ for this scenario alone, since it will be killed.")
+	r.say("%s", wrap("Starting a node of RabbitMQ for this scenario alone, since it will be killed.", sayIndent))
 	node, err := localbroker.Start(ctx, localbroker.Config{Logger: r.Logger})
 	if err != nil {
 		return nil, err

@@ -91,7 +91,14 @@ func (s *Stage) Measure(key string, value float64) {
 func (s *Stage) Count(key string, n int) { s.Measure(key, float64(n)) }
 
 // Say tells the person what happens now.
-func (s *Stage) Say(format string, args ...any) { s.run.say("  "+format, args...) }
+func (s *Stage) Say(format string, args ...any) {
+	for line := range strings.SplitSeq(fmt.Sprintf(format, args...), "\n") {
+		s.run.say("%s", wrap(line, sayIndent))
+	}
+}
+
+// sayIndent is before what is said during a mode.
+const sayIndent = "  "
 
 // Name is the name of something on the broker.
 func (s *Stage) Name(name string) string { return s.Prefix + name }
