@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/evdemo/evdemo/internal/naive"
 	"github.com/evdemo/evdemo/internal/stage"
 	"github.com/evdemo/evdemo/publisher"
 	"github.com/evdemo/evdemo/topology"
@@ -95,6 +96,11 @@ func playLostEvents(ctx context.Context, s *stage.Stage) error {
 	}
 	for _, queue := range []string{lostStored, lostSent, lostOrders} {
 		s.Ledger(queue).Expect("reader", "reader")
+		if !s.Fixed() { // a queue that was made a moment before may be lost with what was in it
+			if err := naive.Declare(s.URL(), s.Name(queue)); err != nil {
+				return err
+			}
+		}
 		if err := drainLost(ctx, s, queue, "reader"); err != nil {
 			return err
 		}

@@ -34,7 +34,7 @@ func publishNaively(ctx context.Context, s *stage.Stage, _ *localbroker.Node) (s
 		programs = append(programs, program)
 	}
 	begun := func() bool {
-		return s.Ledger(lostStored).Attempts() == storedEvents && s.Ledger(lostSent).Attempts() > 1000 && s.Ledger(lostOrders).Attempts() > 10
+		return s.Ledger(lostStored).Attempts() == storedEvents && s.Ledger(lostSent).Attempts() > 1000 && s.Ledger(lostOrders).Attempts() > 100
 	}
 	return func() error { return errors.Join(programs[0].Stop(), programs[1].Stop(), programs[2].Stop()) },
 		s.Await(ctx, "that all programs publish", time.Minute, begun)
@@ -42,7 +42,7 @@ func publishNaively(ctx context.Context, s *stage.Stage, _ *localbroker.Node) (s
 
 const storedEvents = 300
 
-// publishPart publishes without confirms: events that are stored, more than the broker can take, or orders that are saved.
+// publishPart publishes without confirms: events that the broker has in time, some that it gets when it is killed, or orders that are saved.
 func publishPart(ctx context.Context, p *stage.Player) error {
 	how := p.Args["how"]
 	orders, err := sql.Open("sqlite", "file:"+p.Args["db"])
@@ -56,15 +56,15 @@ func publishPart(ctx context.Context, p *stage.Player) error {
 	to := naive.Publisher{URL: p.URL, Queue: p.Args["queue"], Transient: how == lostStored}
 	defer to.Close()
 	p.Ready()
-	tick := time.NewTicker(10 * time.Millisecond)
+	tick := time.NewTicker(map[string]time.Duration{lostStored: time.Millisecond, lostSent: 200 * time.Microsecond, lostOrders: 10 * time.Millisecond}[how])
 	defer tick.Stop()
 	for n := 0; ctx.Err() == nil && (how != lostStored || n < storedEvents); n++ {
 		e, err := event.New("order.created", "demo", map[string]int{"number": n})
 		if err != nil {
 			return err
 		}
+		<-tick.C
 		if how == lostOrders {
-			<-tick.C
 			if _, err := orders.ExecContext(context.WithoutCancel(ctx), "INSERT INTO orders VALUES (?)", e.ID); err != nil {
 				return err
 			}
