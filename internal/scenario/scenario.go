@@ -21,6 +21,7 @@ func All() []stage.Scenario {
 		schema(),
 		blocking(),
 		duplicates(),
+		poison(),
 	}
 }
 
