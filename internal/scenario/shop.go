@@ -143,5 +143,6 @@ func (p *shopPlay) finish(ctx context.Context) error {
 		return err
 	}
 	p.book.measure(p.s)
+	p.s.Say("%d of %d orders have come to an end, and nothing happens any more. Now evdemo shop check reads the log.", p.book.ended(), shopOrders)
 	return errors.Join(p.check(ctx), p.s.StopAll())
 }
