@@ -22,6 +22,7 @@ func All() []stage.Scenario {
 		blocking(),
 		duplicates(),
 		poison(),
+		thunderingHerd(),
 		syncVersusAsync(),
 	}
 }
