@@ -25,6 +25,7 @@ type Link struct {
 	mu    sync.Mutex
 	pairs map[*pair]struct{}
 	down  bool
+	admit func() bool   // nil: everybody is let in
 	flow  chan struct{} // closed while bytes pass
 }
 
@@ -105,6 +106,14 @@ func (l *Link) Up() {
 	l.down = false
 }
 
+// Admit has the function decide on each connection that a client makes from then on while the link is not down: where it says
+// no, the connection is dropped at once, as by a door that lets only so many in. One goroutine calls it. Nil lets everybody in.
+func (l *Link) Admit(admit func() bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.admit = admit
+}
+
 // Pause stops the bytes, in both directions and also on new connections, and leaves all
 // connections open. What is being passed at that moment may still arrive.
 func (l *Link) Pause() {
@@ -138,7 +147,7 @@ func (l *Link) accept() {
 			l.accepted()
 		}
 		p := &pair{cut: make(chan struct{})}
-		if l.join(p, conn) {
+		if l.join(p, conn) && l.admits(p) {
 			l.running.Go(func() { l.serve(p, conn) })
 		}
 	}
@@ -178,6 +187,18 @@ func (l *Link) join(p *pair, conn net.Conn) bool {
 		l.pairs[p] = struct{}{}
 		return true
 	}
+}
+
+// admits tells whether the pair is let in, and drops it otherwise.
+func (l *Link) admits(p *pair) bool {
+	l.mu.Lock()
+	admit := l.admit
+	l.mu.Unlock()
+	if admit == nil || admit() {
+		return true
+	}
+	l.end(p)
+	return false
 }
 
 func (l *Link) end(p *pair) {

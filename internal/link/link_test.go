@@ -189,3 +189,19 @@ func (c *client) hear() string {
 	require.NoError(c.t, err)
 	return strings.TrimSuffix(line, "\n")
 }
+
+func TestLinkThatLetsOnlySomeIn(t *testing.T) {
+	t.Parallel()
+	link := open(t, "amqp://"+echo(t))
+	at, err := url.Parse(link.URL())
+	require.NoError(t, err)
+	left := 1 // asked for by one goroutine
+	link.Admit(func() bool { left--; return left >= 0 })
+	in, out := dial(t, at.Host), dial(t, at.Host)
+	require.Equal(t, "hello", in.say("hello"))
+	_, err = out.in.ReadByte()
+	require.Error(t, err)
+	link.Admit(nil)
+	require.Equal(t, "hello", dial(t, at.Host).say("hello"))
+	require.Equal(t, "still here", in.say("still here"))
+}
