@@ -57,3 +57,4 @@ func placeOrder(ctx context.Context, url, body string) (id string, accepted bool
 	}
 	err = json.NewDecoder(response.Body).Decode(&order)
 	return order.ID + order.Other, response.StatusCode < http.StatusMultipleChoices, err
+}

@@ -10,6 +10,7 @@ import (
 // All are the scenarios in the order in which they are listed and played.
 func All() []stage.Scenario {
 	return []stage.Scenario{
+		syncVsAsync(),
 		fanout(),
 		workers(),
 		choreography(),
@@ -23,7 +24,6 @@ func All() []stage.Scenario {
 		duplicates(),
 		poison(),
 		thunderingHerd(),
-		syncVersusAsync(),
 	}
 }
 

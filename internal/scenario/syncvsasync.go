@@ -19,8 +19,8 @@ import (
 // syncOrders are placed while the mail service is healthy, slow, and down, by syncCustomers at a time.
 const syncOrders, syncCustomers, syncSlow = 30, 10, 600 * time.Millisecond
 
-// syncVersusAsync: who waits for a service that is slow, and what fails with one that is down.
-func syncVersusAsync() stage.Scenario {
+// syncVsAsync: who waits for a service that is slow, and what fails with one that is down.
+func syncVsAsync() stage.Scenario {
 	var figures []stage.Figure
 	for _, mail := range []string{"healthy", "slow", "down"} {
 		label := "mail service " + mail + ": "
