@@ -98,7 +98,7 @@ func playCausality(ctx context.Context, s *stage.Stage) error {
 		return err
 	}
 	s.Say("The parcel of %s arrived first of its events, and was handled last. evdemo trace tells what it has to do with, from the topics' logs:", parcel.Subject)
-	s.Say("  %s", bytes.ReplaceAll(bytes.TrimSpace(tree), []byte("\n"), []byte("\n    ")))
+	s.Say("  %s", bytes.ReplaceAll(bytes.TrimSpace(tree), []byte("\n"), []byte("\n  ")))
 	s.Count("traced", bytes.Count(tree, []byte(parcel.Subject)))
 	return s.StopAll()
 }

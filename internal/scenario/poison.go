@@ -115,7 +115,7 @@ func poisonRedrive(ctx context.Context, s *stage.Stage, work []string) error {
 		return err
 	}
 	s.Count("dead", bytes.Count(letters, []byte("\n")))
-	s.Say("evdemo dlq show tells what was put aside, and why:\n    %s", bytes.TrimSpace(letters))
+	s.Say("evdemo dlq show tells what was put aside, and why:\n  %s", bytes.TrimSpace(letters))
 	s.Say("The service is mended, evdemo dlq redrive sends the order back, and a worker handles it.")
 	if _, err := s.Do(ctx, "dlq", "redrive", s.Name("orders"), "--all"); err != nil {
 		return err

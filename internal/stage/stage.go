@@ -90,10 +90,13 @@ func (s *Stage) Measure(key string, value float64) {
 // Count enters a figure that is a number of things.
 func (s *Stage) Count(key string, n int) { s.Measure(key, float64(n)) }
 
-// Say tells the person what happens now.
+// Say tells the person what happens now. A line that begins with a space, such as one that a command has printed, is left as it is.
 func (s *Stage) Say(format string, args ...any) {
 	for line := range strings.SplitSeq(fmt.Sprintf(format, args...), "\n") {
-		s.run.say("%s", wrap(line, sayIndent))
+		if !strings.HasPrefix(line, " ") {
+			line = wrap(line, "")
+		}
+		s.run.say("%s", sayIndent+strings.ReplaceAll(line, "\n", "\n"+sayIndent))
 	}
 }
 
