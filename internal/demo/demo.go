@@ -91,11 +91,11 @@ func (r *run) consumers() []string {
 // ledger proves the claims.
 func Run(ctx context.Context, config Config) (report Report, err error) {
 	r := &run{Config: config, ledger: ledger.New(), began: time.Now()}
-	if r.Config.Screen == nil {
-		r.Config.Screen = io.Discard
+	if r.Screen == nil {
+		r.Screen = io.Discard
 	}
-	r.screen = &screen{run: r, to: r.Config.Screen}
-	r.Config.Screen = r.screen
+	r.screen = &screen{run: r, to: r.Screen}
+	r.Screen = r.screen
 	if r.stage, err = stage.Open(ctx, r.Config.Config, !r.Memory); err != nil {
 		return report, err
 	}

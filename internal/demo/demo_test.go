@@ -50,8 +50,10 @@ func TestClaimsFail(t *testing.T) {
 		"one is charged twice":     {change: func(a *ledger.Account) { a.Consumers[1].Extra = 1 }, want: "the payment processes shared the orders, and the killed one lost none and charged none twice (10 done, 0 missing, 1 extra)"},
 		"a process is idle":        {change: func(a *ledger.Account) { a.Consumers[1].Members[0].Effects = 0 }, want: "the payment processes shared the orders, and the killed one lost none and charged none twice (10 done, 0 missing, 0 extra)"},
 		"the listener misses some": {change: func(a *ledger.Account) { a.Consumers[2].Missing = 2 }, want: "the listener heard of every order (10 done, 2 missing, 3 extra)"},
-		"the check finds something": {found: check.Report{Orders: 10, Shipped: 9, Findings: map[check.Rule]int{check.Ends: 1}},
-			want: "a check of the event store and the data lake, analytics, search and CRM finds nothing wrong (10 orders, 9 shipped, 1 things wrong)"},
+		"the check finds something": {
+			found: check.Report{Orders: 10, Shipped: 9, Findings: map[check.Rule]int{check.Ends: 1}},
+			want:  "a check of the event store and the data lake, analytics, search and CRM finds nothing wrong (10 orders, 9 shipped, 1 things wrong)",
+		},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -42,10 +42,9 @@ func (r *reader) Handle(ctx context.Context, d *worker.Delivery) error {
 
 // player is some parts of the shop.
 type player struct {
-	cut    context.CancelFunc
-	ended  chan struct{}
-	counts []system.Count
-	err    error // both are valid once ended is closed
+	cut   context.CancelFunc
+	ended chan struct{}
+	err   error // valid once ended is closed
 }
 
 func (m *memory) start(ctx context.Context) (err error) {
@@ -77,7 +76,7 @@ func paying() system.Config {
 
 func (m *memory) kill(ctx context.Context) (err error) {
 	m.before, _ = m.ledger.Done(service.Payment)
-	if _, err := m.payment.end(); err != nil && !errors.Is(err, worker.ErrDrainTimeout) {
+	if err := m.payment.end(); err != nil && !errors.Is(err, worker.ErrDrainTimeout) {
 		return err
 	}
 	m.stage.Say("Cut payment off in the middle of its work, and started another one. It goes through all orders, and knows which are paid.")
@@ -90,7 +89,7 @@ func (m *memory) end(ctx context.Context) ([]ledger.Member, error) {
 		return nil, err
 	}
 	for _, p := range []*player{m.payment, m.others} {
-		if _, err := p.end(); err != nil && !errors.Is(err, worker.ErrDrainTimeout) {
+		if err := p.end(); err != nil && !errors.Is(err, worker.ErrDrainTimeout) {
 			return nil, err
 		}
 	}
@@ -106,12 +105,12 @@ func (m *memory) play(ctx context.Context, config system.Config, closing func(co
 	config.Store, config.Logger, config.Ready = m.store, m.Logger, func() { close(ready) }
 	go func() { // end waits for it
 		defer close(p.ended)
-		p.counts, p.err = system.Run(playing, config)
+		_, p.err = system.Run(playing, config)
 		if closing != nil {
 			p.err = errors.Join(p.err, closing(context.WithoutCancel(ctx)))
 		}
 	}()
-	m.stage.OnClose(func(context.Context) error { _, _ = p.end(); return nil })
+	m.stage.OnClose(func(context.Context) error { _ = p.end(); return nil })
 	select {
 	case <-ready:
 		return p, nil
@@ -122,10 +121,10 @@ func (m *memory) play(ctx context.Context, config system.Config, closing func(co
 	}
 }
 
-func (p *player) end() ([]system.Count, error) {
+func (p *player) end() error {
 	p.cut()
 	<-p.ended
-	return p.counts, p.err
+	return p.err
 }
 
 // awaitReaders waits until the sinks have all that is in the event store. What they do not have the verdict finds.
