@@ -118,6 +118,11 @@ func (r Report) accounts() table.Writer {
 		return nil
 	}
 	t := newTable(table.Row{"", "of", "published", "confirmed", "no outcome", "consumer", "had", "missing", "extra"})
+	var numbers []table.ColumnConfig // also where a cell of the column is empty
+	for _, column := range []string{"published", "confirmed", "no outcome", "had", "missing", "extra"} {
+		numbers = append(numbers, table.ColumnConfig{Name: column, Align: text.AlignRight})
+	}
+	t.SetColumnConfigs(numbers)
 	for _, a := range r.Ledger {
 		row := table.Row{string(a.Mode), a.Name, a.Attempted, a.Outcomes["confirmed"], a.Unaccounted}
 		for _, c := range a.Consumers {
