@@ -33,11 +33,11 @@ func play(how string) int {
 	signal.Notify(told, syscall.SIGTERM)
 	switch how {
 	case "prints":
-		fmt.Print("one\n\n" + strings.Repeat("x", longLine) + "\ntwo\nthree")
+		fmt.Fprint(os.Stdout, "one\n\n"+strings.Repeat("x", longLine)+"\ntwo\nthree")
 		fmt.Fprint(os.Stderr, "said without an end")
 		return 0
 	case "is cut off":
-		fmt.Print("whole\nhalf of a li")
+		fmt.Fprint(os.Stdout, "whole\nhalf of a li")
 	case "ticks":
 		fmt.Fprintln(os.Stderr, `{"level":"INFO","msg":"serving"}`)
 		return tick(told)
@@ -64,7 +64,7 @@ func tick(told <-chan os.Signal) int {
 	for {
 		select {
 		case <-ticker.C:
-			fmt.Println("tick")
+			fmt.Fprintln(os.Stdout, "tick")
 		case <-told:
 			return 0
 		}
@@ -84,7 +84,7 @@ func playParent(told <-chan os.Signal) int {
 		return 1
 	}
 	<-p.Ready()
-	fmt.Println(group.ID(), p.command.Process.Pid)
+	fmt.Fprintln(os.Stdout, group.ID(), p.command.Process.Pid)
 	<-told
 	return 1
 }
