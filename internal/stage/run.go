@@ -27,7 +27,7 @@ type run struct {
 // ended and what was made has been removed when it returns, or the error wraps ErrLeftBehind.
 func Run(ctx context.Context, scenario Scenario, config Config) (report Report, err error) {
 	r := newRun(scenario, config)
-	r.say("%s: %s\n\n%s\n", r.scenario.Name, r.scenario.Title, wrap(r.scenario.Lesson, ""))
+	r.say("%s: %s\n\n%s", r.scenario.Name, r.scenario.Title, wrap(r.scenario.Lesson, ""))
 	began := time.Now()
 	if err := r.open(ctx, !scenario.Memory); err != nil {
 		return report, err
@@ -80,7 +80,7 @@ func (r *run) open(ctx context.Context, broker bool) error {
 	}
 	defer conn.Close()
 	r.broker = conn.ServerVersion()
-	r.say("Broker: %s at %s. What is made there begins with %q, and is removed.", r.broker, conn.Addr(), r.prefix)
+	r.say("\nBroker: %s at %s. What is made there begins with %q, and is removed.", r.broker, conn.Addr(), r.prefix)
 	return nil
 }
 
