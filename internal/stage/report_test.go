@@ -79,8 +79,8 @@ func TestReportWithAClaimThatDoesNotHold(t *testing.T) {
 	r := exampleReport(t)
 	require.False(t, r.Holds)
 	require.Equal(t, []ledger.Claim{
-		{Text: "Broken: events are lost.", Holds: true, Figures: "events lost 1,200, then 0"},
-		{Text: "Fixed: nobody waits.", Holds: false, Figures: "a wait 12.3 ms; events held back 3"},
+		{Text: "Broken: events are lost.", Holds: true, Figures: "events lost: 1,200 → 0"},
+		{Text: "Fixed: nobody waits.", Holds: false, Figures: "a wait: 12.3 ms; events held back: 3"},
 	}, r.Claims)
 	require.Equal(t, "1 of 2 claims DO NOT HOLD. 1.2 s, seed 7.", r.Verdict())
 }
@@ -138,4 +138,26 @@ func golden(t *testing.T, name string) string {
 	content, err := os.ReadFile(filepath.Join("testdata", name))
 	require.NoError(t, err)
 	return string(content)
+}
+
+func TestWrap(t *testing.T) {
+	t.Parallel()
+	word := strings.Repeat("w", 60)
+	require.Equal(t, "  "+word+"\n  "+word+" x", wrap(word+" "+word+" x", "  "))
+	require.Equal(t, "short", wrap("short", ""))
+	for line := range strings.SplitSeq(wrap(strings.Repeat("some words ", 100), claimIndent), "\n") {
+		require.LessOrEqual(t, len(line), width)
+		require.Equal(t, strings.TrimRight(line, " "), line)
+		require.True(t, strings.HasPrefix(line, claimIndent))
+	}
+}
+
+func TestDocument(t *testing.T) {
+	t.Parallel()
+	r := exampleReport(t)
+	var b strings.Builder
+	Document(&b, []Report{r, r})
+	section := golden(t, "report.md")
+	require.Contains(t, b.String(), "| [example](#example) | What it is about | 1 of 2 claims DO NOT HOLD. 1.2 s, seed 7. |\n")
+	require.True(t, strings.HasSuffix(b.String(), "\n\n"+section+"\n"+section))
 }

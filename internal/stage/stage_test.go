@@ -87,7 +87,7 @@ func TestRun(t *testing.T) {
 	report, err := Run(t.Context(), memory(play), Config{Seed: 7, Screen: &screen})
 	require.NoError(t, err)
 	require.True(t, report.Holds)
-	require.Equal(t, "none", report.Broker)
+	require.Equal(t, "no broker", report.Broker)
 	require.EqualValues(t, 7, report.Seed)
 	require.Len(t, report.Ledger, 2)
 	require.Equal(t, 1, report.Ledger[0].Consumers[0].Missing)
