@@ -64,8 +64,8 @@ func playChoreography(ctx context.Context, s *stage.Stage) error {
 			return err
 		}
 	}
-	s.Say("Customers place %d orders. Payment, inventory with shipping, and payment again are killed with SIGKILL in mid-work, and started again.", shopOrders)
-	if err := p.storm(ctx, payment, goods, payment); err != nil {
+	s.Say("Customers place %d orders. Payment, and then inventory with shipping, are killed with SIGKILL in mid-work, and started again.", shopOrders)
+	if err := p.storm(ctx, payment, goods); err != nil {
 		return err
 	}
 	if err := p.finish(ctx); err != nil || !s.Fixed() {
