@@ -1,4 +1,5 @@
-// Package scenario has the lessons of "evdemo demo", one in each file.
+// Package scenario has the lessons of "evdemo demo": each has a file, and what is long a second one that begins with its name. What the
+// two sagas share begins with sagas_, and what many share is in play.go.
 package scenario
 
 import (
