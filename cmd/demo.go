@@ -19,7 +19,7 @@ import (
 
 const demoLong = `Watch an order system work, and break, on a real broker, with a verdict made of figures.
 
-Without a SCENARIO it is the tour. Customers place 600 orders; fraud, payment, inventory, shipping, loyalty
+Without a SCENARIO it is the tour. Customers place 300 orders; fraud, payment, inventory, shipping, loyalty
 and notifications hear of them over topics, each in a queue of its own (fan-out), and three payment
 processes share one queue (work queue). One of those is killed with SIGKILL in the middle. The tour ends
 with a ledger that counts by order what each part has really done, and with the verdict of "shop check".
@@ -145,7 +145,7 @@ func printDemo(app *App, r demo.Report) {
 	t := table.NewWriter()
 	t.SetOutputMirror(app.Out)
 	t.SetStyle(table.StyleLight)
-	t.AppendHeader(table.Row{"part", "orders", "missing", "extra", "by"})
+	t.AppendHeader(table.Row{"part", "orders done", "missing", "twice", "by"})
 	for _, c := range r.Account.Consumers {
 		var by []string
 		for _, m := range c.Members {
@@ -157,9 +157,9 @@ func printDemo(app *App, r demo.Report) {
 		}
 		t.AppendRow(table.Row{c.Name, thousands(int64(c.Effects)), c.Missing, c.Extra, strings.Join(by, ", ")})
 	}
-	fmt.Fprintln(app.Out)
+	fmt.Fprintln(app.Out, "\nThe ledger: how many orders each part has done, by what it stored or printed. Missing were done by nobody.")
 	t.Render()
-	fmt.Fprintf(app.Out, "placed %s  shipped %s  cancelled %s  events %s  in %.1f s, seed %d\n\n", thousands(int64(r.Account.Attempted)),
+	fmt.Fprintf(app.Out, "placed %s  shipped %s  cancelled %s  events stored %s  in %.1f s, seed %d\n\n", thousands(int64(r.Account.Attempted)),
 		thousands(int64(r.Check.Shipped)), thousands(int64(r.Check.Cancelled)), thousands(r.Check.Events), r.Seconds, r.Seed)
 	for _, c := range r.Claims {
 		mark := "holds "

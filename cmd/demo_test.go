@@ -32,10 +32,10 @@ func demoExamples() []string {
 
 func TestDemoHolds(t *testing.T) {
 	t.Parallel()
-	output := newCopyist(t, brokertest.URL(t)).run(t, demoExamples()[0], exitOK)
+	output := newUserOf(t, brokertest.URL(t)).run(t, demoExamples()[0], exitOK)
 	assertShopWorked(t, output)
-	assert.Regexp(t, `payment +│ 600 +│ +0 │ +0 │ payment-1 [1-9]\d*, payment-2 [1-9]\d* \(killed\), payment-3 [1-9]\d* `, output)
-	assert.Regexp(t, `broadcast │ 600 +│ +0 │`, output)
+	assert.Regexp(t, `payment +│ 300 +│ +0 │ +0 │ payment-1 [1-9]\d*, payment-2 [1-9]\d* \(killed\), payment-3 [1-9]\d* `, output)
+	assert.Regexp(t, `broadcast │ 300 +│ +0 │`, output)
 	assert.Equal(t, 11, strings.Count(output, "\nholds  "), output)
 	assertNothingLeft(t, output)
 }
@@ -44,20 +44,20 @@ func TestDemoHolds(t *testing.T) {
 func assertShopWorked(t *testing.T, output string) {
 	t.Helper()
 	for _, part := range []string{"fraud", "inventory", "shipping", "loyalty", "email", "sms", "push"} {
-		assert.Regexp(t, part+` +│ 600 +│ +0 │ +0 │ `+part+" 600 ", output)
+		assert.Regexp(t, part+` +│ 300 +│ +0 │ +0 │ `+part+" 300 ", output)
 	}
-	assert.Regexp(t, `placed 600  shipped 600  cancelled 0  events [\d,]+  in [\d.]+ s, seed \d+`, output)
-	assert.Contains(t, output, "(600 orders, 600 shipped, 0 things wrong)")
+	assert.Regexp(t, `placed 300  shipped 300  cancelled 0  events stored [\d,]+  in [\d.]+ s, seed \d+`, output)
+	assert.Contains(t, output, "(300 orders, 300 shipped, 0 things wrong)")
 	assert.NotContains(t, output, "FAILS")
 	assert.Contains(t, output, "\nThe ledger holds: nothing was lost, and nothing was done twice.\n")
 }
 
 func TestDemoFindsALoss(t *testing.T) {
 	t.Parallel()
-	output := newCopyist(t, brokertest.URL(t)).run(t, demoExamples()[1], exitClaim)
+	output := newUserOf(t, brokertest.URL(t)).run(t, demoExamples()[1], exitClaim)
 	assert.Regexp(t, `\nFAILS  the payment processes shared the orders, and the killed one lost none and charged none twice \(\d+ done, [1-9]\d* missing, 0 extra\)`, output)
-	assert.Contains(t, output, "\nholds  fraud had every order, once (600 done, 0 missing, 0 extra)\n")
-	assert.Regexp(t, `\nFAILS  a check of .* \(600 orders, \d+ shipped, [1-9]\d* things wrong\)`, output)
+	assert.Contains(t, output, "\nholds  fraud had every order, once (300 done, 0 missing, 0 extra)\n")
+	assert.Regexp(t, `\nFAILS  a program that reads only what the shop has stored .* \(300 orders, \d+ shipped, [1-9]\d* things wrong\)`, output)
 	assert.NotContains(t, output, "nothing was lost")
 	assert.Contains(t, output, "evdemo demo: the ledger does not hold\n")
 	assertNothingLeft(t, output)
@@ -67,19 +67,19 @@ func TestDemoInterrupted(t *testing.T) {
 	t.Parallel()
 	url := brokertest.URL(t)
 	for moment, command := range map[string]string{
-		"What is made there": "evdemo demo -o json", "Customers place 600 orders": "evdemo demo -o json", "Killed payment-2": "evdemo demo",
+		"What is made there": "evdemo demo -o json", "Customers place 300 orders": "evdemo demo -o json", "Killed payment-2": "evdemo demo",
 		"FIXED: ": "evdemo demo blocking -o markdown",
 	} {
 		t.Run(moment, func(t *testing.T) {
 			t.Parallel()
-			ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
+			ctx, cancel := context.WithTimeout(t.Context(), provePatience)
 			defer cancel()
 			var output lockedBuffer
-			cmd := newCopyist(t, url).command(ctx, command, &output)
+			cmd := newUserOf(t, url).command(ctx, command, &output)
 			require.NoError(t, cmd.Start())
 			ended := make(chan struct{})
 			go func() { defer close(ended); _ = cmd.Wait() }()
-			require.Eventually(t, func() bool { return strings.Contains(output.String(), moment) }, patience, tick)
+			require.Eventually(t, func() bool { return strings.Contains(output.String(), moment) }, provePatience, tick)
 			require.NoError(t, cmd.Process.Signal(syscall.SIGINT))
 			<-ended
 			assert.Equal(t, exitFailed, cmd.ProcessState.ExitCode(), &output)
@@ -92,9 +92,9 @@ func TestDemoInterrupted(t *testing.T) {
 // It needs no broker, and none is asked for.
 func TestDemoInMemory(t *testing.T) {
 	t.Parallel()
-	output := newCopyist(t, "").run(t, "AMQP_URL=amqp://127.0.0.1:1/ "+demoExamples()[2], exitOK)
+	output := newUserOf(t, "").run(t, "AMQP_URL=amqp://127.0.0.1:1/ "+demoExamples()[2], exitOK)
 	assertShopWorked(t, output)
-	assert.Regexp(t, `payment +│ 600 +│ +0 │ +0 │ payment-2 [1-9]\d* \(killed\), its successor [1-9]\d* `, output)
+	assert.Regexp(t, `payment +│ 300 +│ +0 │ +0 │ payment-2 [1-9]\d* \(killed\), its successor [1-9]\d* `, output)
 	assert.Equal(t, 10, strings.Count(output, "\nholds  "), output)
 	assert.NotContains(t, output, "demo-", "names that nobody sees")
 }
@@ -102,7 +102,7 @@ func TestDemoInMemory(t *testing.T) {
 // Scenarios are played in the tests of package scenario; here is what the command makes of them.
 func TestDemoScenario(t *testing.T) {
 	t.Parallel()
-	output := newCopyist(t, brokertest.URL(t)).run(t, demoExamples()[4], exitOK)
+	output := newUserOf(t, brokertest.URL(t)).run(t, demoExamples()[4], exitOK)
 	assert.Contains(t, output, "\nBROKEN: ")
 	assert.Contains(t, output, "\nholds  Broken: ")
 	assert.Regexp(t, `\nblocking: all 3 claims hold. [\d.]+ s, seed 7.\n`, output)
@@ -111,7 +111,7 @@ func TestDemoScenario(t *testing.T) {
 
 func TestDemoOutputs(t *testing.T) {
 	t.Parallel()
-	c := newCopyist(t, "")
+	c := newUserOf(t, "")
 	list := c.run(t, demoExamples()[3], exitOK)
 	for _, s := range scenario.All() {
 		assert.Contains(t, list, "│ "+s.Name+" ")

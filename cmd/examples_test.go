@@ -14,6 +14,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/stretchr/testify/assert"
@@ -314,6 +315,7 @@ type copyist struct {
 	database string // a database on PostgreSQL, where an example has one
 	env      map[string]string
 	names    *strings.Replacer
+	patience time.Duration // with a command, where it is more than usual
 }
 
 // newCopyist prepares a directory with what the examples speak of. Without a URL they look for a broker
@@ -353,6 +355,16 @@ func newCopyist(t *testing.T, url string) *copyist {
 		require.NoError(t, os.WriteFile(c.env["EVDEMO_TOPOLOGY"], content, 0o600))
 		removeTopology(t, url, content)
 	}
+	return c
+}
+
+// newUserOf makes a copyist who has evdemo as people have it, without the race detector: for what starts many processes, and
+// takes a machine for itself. Their code is run with the detector by the tests of its packages.
+func newUserOf(t *testing.T, url string) *copyist {
+	t.Helper()
+	c := newCopyist(t, url)
+	c.env["PATH"] = filepath.Dir(brokertest.Evdemo(t)) + ":" + c.env["PATH"]
+	c.patience = provePatience
 	return c
 }
 
@@ -397,7 +409,7 @@ func (c *copyist) command(ctx context.Context, line string, output *lockedBuffer
 // run runs a line to its end and gives what it said.
 func (c *copyist) run(t *testing.T, line string, code int) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 3*patience)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), max(3*patience, c.patience))
 	defer cancel()
 	var output lockedBuffer
 	cmd := c.command(ctx, line, &output)

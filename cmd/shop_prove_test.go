@@ -41,7 +41,7 @@ func prove(t *testing.T, line string) (code int, stdout, stderr string) {
 	ctx, cancel := context.WithTimeout(t.Context(), provePatience)
 	defer cancel()
 	var out, err lockedBuffer
-	cmd := newCopyist(t, "").command(ctx, line, &err)
+	cmd := newUserOf(t, "").command(ctx, line, &err)
 	cmd.Stdout = &out
 	_ = cmd.Run()
 	return cmd.ProcessState.ExitCode(), out.String(), err.String()
@@ -132,7 +132,7 @@ func testInterruptedProof(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), provePatience)
 	defer cancel()
 	var output lockedBuffer
-	cmd := newCopyist(t, "").command(ctx, "evdemo shop prove --orders 2000 --kills 200 --broker-kills 20 --dir "+dir, &output)
+	cmd := newUserOf(t, "").command(ctx, "evdemo shop prove --orders 2000 --kills 200 --broker-kills 20 --dir "+dir, &output)
 	require.NoError(t, cmd.Start())
 	ended := make(chan struct{})
 	go func() { defer close(ended); _ = cmd.Wait() }()

@@ -22,7 +22,7 @@ import (
 )
 
 const (
-	orders    = 600
+	orders    = 300
 	perSecond = 150 // orders, so that a person can follow
 	// latency is that of a payment, so that the services are busy when one is killed.
 	latency = 20 * time.Millisecond
@@ -101,7 +101,7 @@ func Run(ctx context.Context, config Config) (report Report, err error) {
 	}
 	defer func() { err = errors.Join(err, r.stage.Close(ctx)) }()
 	r.db, r.sinks = filepath.Join(r.stage.Dir, "shop.db"), filepath.Join(r.stage.Dir, "sinks")
-	if r.store, err = eventstore.Open(ctx, eventstore.Config{DB: r.db}); err != nil {
+	if r.store, err = eventstore.Open(ctx, eventstore.Config{DB: r.db, BusyTimeout: longest, Logger: r.Logger}); err != nil {
 		return report, err
 	}
 	r.stage.OnClose(func(context.Context) error { return r.store.Close() })
@@ -203,7 +203,7 @@ func doneBy(e eventstore.Recorded) string {
 // killInTheMiddle kills one payment service when a third of the payments is done, and waits until every consumer is done or
 // patience is at its end.
 func (r *run) killInTheMiddle(ctx context.Context, placed <-chan error) error {
-	r.stage.Say("Customers place %d orders, %d a second. Every part reacts to what it hears of; nobody calls anybody.", orders, perSecond)
+	r.stage.Say("Customers place %d orders, %d a second. Each part reacts to what it hears of, and tells what it has done; nobody calls anybody.", orders, perSecond)
 	ctx, cancel := context.WithTimeoutCause(ctx, longest, errPatience)
 	defer cancel()
 	ticker := time.NewTicker(50 * time.Millisecond)

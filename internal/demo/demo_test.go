@@ -43,16 +43,16 @@ func TestClaimsFail(t *testing.T) {
 		unpublished int64
 		want        string
 	}{
-		"one is not stored":        {change: func(a *ledger.Account) { a.Outcomes[stored] = 9 }, want: "every order was stored, and published from there (10 placed, 9 stored, 0 events not published)"},
-		"one has no outcome":       {change: func(a *ledger.Account) { a.Unaccounted = 1 }, want: "every order was stored, and published from there (10 placed, 10 stored, 0 events not published)"},
-		"some are not published":   {unpublished: 4, want: "every order was stored, and published from there (10 placed, 10 stored, 4 events not published)"},
+		"one is not stored":        {change: func(a *ledger.Account) { a.Outcomes[stored] = 9 }, want: "every order is in the event store, where the shop keeps all that has happened, and was published from there (10 placed, 9 stored, 0 events not published)"},
+		"one has no outcome":       {change: func(a *ledger.Account) { a.Unaccounted = 1 }, want: "every order is in the event store, where the shop keeps all that has happened, and was published from there (10 placed, 10 stored, 0 events not published)"},
+		"some are not published":   {unpublished: 4, want: "every order is in the event store, where the shop keeps all that has happened, and was published from there (10 placed, 10 stored, 4 events not published)"},
 		"fraud misses one":         {change: func(a *ledger.Account) { a.Consumers[0].Effects, a.Consumers[0].Missing = 9, 1 }, want: "fraud had every order, once (9 done, 1 missing, 0 extra)"},
 		"one is charged twice":     {change: func(a *ledger.Account) { a.Consumers[1].Extra = 1 }, want: "the payment processes shared the orders, and the killed one lost none and charged none twice (10 done, 0 missing, 1 extra)"},
 		"a process is idle":        {change: func(a *ledger.Account) { a.Consumers[1].Members[0].Effects = 0 }, want: "the payment processes shared the orders, and the killed one lost none and charged none twice (10 done, 0 missing, 0 extra)"},
-		"the listener misses some": {change: func(a *ledger.Account) { a.Consumers[2].Missing = 2 }, want: "the listener heard of every order (10 done, 2 missing, 3 extra)"},
+		"the listener misses some": {change: func(a *ledger.Account) { a.Consumers[2].Missing = 2 }, want: "the process that listens heard of every order (10 done, 2 missing, 3 extra)"},
 		"the check finds something": {
 			found: check.Report{Orders: 10, Shipped: 9, Findings: map[check.Rule]int{check.Ends: 1}},
-			want:  "a check of the event store and the data lake, analytics, search and CRM finds nothing wrong (10 orders, 9 shipped, 1 things wrong)",
+			want:  "a program that reads only what the shop has stored (events, data lake, analytics, search, customers) finds nothing wrong (10 orders, 9 shipped, 1 things wrong)",
 		},
 	}
 	for name, test := range tests {
@@ -88,8 +88,8 @@ func TestScreen(t *testing.T) {
 		r.ledger.Effect("sms", "sms", "order-1")
 	}
 	r.screen.draw()
-	require.Contains(t, out.String(), "  email      ······························     1 of 600\n")
-	require.Contains(t, out.String(), "  sms        ······························     1 of 600\n", "orders count once")
+	require.Contains(t, out.String(), "  email      ······························     1 of 300\n")
+	require.Contains(t, out.String(), "  sms        ······························     1 of 300\n", "orders count once")
 	require.NotContains(t, out.String(), "\x1b")
 	_, err := r.screen.Write([]byte("a line\n"))
 	require.NoError(t, err)

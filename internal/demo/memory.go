@@ -62,7 +62,8 @@ func (m *memory) start(ctx context.Context) (err error) {
 	if m.payment, err = m.play(ctx, paying(), nil); err != nil {
 		return err
 	}
-	m.stage.Say("No broker: the parts of the shop are goroutines of this process, on a bus in its memory. Every part gets every order (fan-out).")
+	m.stage.Say("No broker: the parts of a shop are goroutines of this process, on a bus in its memory. Each has a queue of its own, and hears of every " +
+		"order (that is called fan-out).")
 	return nil
 }
 

@@ -51,7 +51,8 @@ func (p *processes) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	p.stage.Say("The shop runs as 5 processes: payment-1, payment-2 and payment-3 share the payments, all other parts get every order (fan-out).")
+	p.stage.Say("A shop runs as four processes. Three are payment: they share one queue, and each order goes to one of them. In the fourth are all " +
+		"other parts: each has a queue of its own, and hears of every order (that is called fan-out). A fifth process only listens.")
 	if !p.Broken {
 		return nil
 	}

@@ -68,7 +68,7 @@ func (r *run) check(ctx context.Context) (check.Report, error) {
 func claims(a ledger.Account, found check.Report, unpublished int64) []ledger.Claim {
 	kept := a.Outcomes[stored]
 	all := []ledger.Claim{ledger.Claimf(kept == a.Attempted && a.Unaccounted == 0 && unpublished == 0,
-		"every order was stored, and published from there", "%d placed, %d stored, %d events not published", a.Attempted, kept, unpublished)}
+		"every order is in the event store, where the shop keeps all that has happened, and was published from there", "%d placed, %d stored, %d events not published", a.Attempted, kept, unpublished)}
 	for _, c := range a.Consumers {
 		text := c.Name + " had every order, once"
 		holds := c.Missing == 0 && c.Extra == 0 && c.Effects == a.Attempted
@@ -77,7 +77,7 @@ func claims(a ledger.Account, found check.Report, unpublished int64) []ledger.Cl
 			text = "the payment processes shared the orders, and the killed one lost none and charged none twice"
 			holds = holds && !slices.ContainsFunc(c.Members, func(m ledger.Member) bool { return m.Effects == 0 })
 		case broadcast:
-			text = "the listener heard of every order" // again, where the relay had to publish it again
+			text = "the process that listens heard of every order" // again, where the relay had to publish it again
 			holds = c.Missing == 0 && c.Effects == a.Attempted
 		}
 		all = append(all, ledger.Claimf(holds, text, "%d done, %d missing, %d extra", c.Effects, c.Missing, c.Extra))
@@ -86,6 +86,6 @@ func claims(a ledger.Account, found check.Report, unpublished int64) []ledger.Cl
 	for _, n := range found.Findings {
 		wrong += n
 	}
-	return append(all, ledger.Claimf(found.Sound(), "a check of the event store and the data lake, analytics, search and CRM finds nothing wrong",
+	return append(all, ledger.Claimf(found.Sound(), "a program that reads only what the shop has stored (events, data lake, analytics, search, customers) finds nothing wrong",
 		"%d orders, %d shipped, %d things wrong", found.Orders, found.Shipped, wrong))
 }

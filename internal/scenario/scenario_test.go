@@ -17,22 +17,11 @@ import (
 	"github.com/evdemo/evdemo/internal/stage"
 )
 
-// asEvdemo names the environment variable that makes this test binary evdemo.
-const asEvdemo = "SCENARIO_TEST_AS_EVDEMO"
-
-func TestMain(m *testing.M) {
-	if os.Getenv(asEvdemo) != "" {
-		os.Exit(cmd.Main(os.Args[1:]))
-	}
-	os.Exit(m.Run())
-}
-
 // Each scenario is played as a person would: its fault shows, and what is to hold holds. None leaves anything behind.
 func TestScenarios(t *testing.T) {
 	t.Parallel()
 	node := brokertest.Node(t)
-	executable, err := os.Executable()
-	require.NoError(t, err)
+	executable := brokertest.Evdemo(t)
 	t.Run("each", func(t *testing.T) {
 		for _, s := range scenario.All() {
 			t.Run(s.Name, func(t *testing.T) {
@@ -43,7 +32,7 @@ func TestScenarios(t *testing.T) {
 				report, err := stage.Run(t.Context(), s, stage.Config{
 					Executable: executable, URLs: []string{node.URL()}, ConnectTimeout: 30 * time.Second, Seed: seed, Screen: &screen,
 					Environment: func(url string) []string {
-						return append(os.Environ(), asEvdemo+"=yes", "EVDEMO_URL="+url, "GORACE=atexit_sleep_ms=0")
+						return append(os.Environ(), "EVDEMO_URL="+url)
 					},
 				})
 				require.NoError(t, err, &screen)

@@ -3,13 +3,17 @@ package stage
 import (
 	"fmt"
 	"io"
+	"maps"
 	"math"
+	"slices"
 	"strings"
 
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/jedib0t/go-pretty/v6/text"
 	"golang.org/x/text/language"
 	"golang.org/x/text/message"
+
+	"github.com/evdemo/evdemo/internal/ledger"
 )
 
 const (
@@ -17,6 +21,9 @@ const (
 	nothing = "–"
 	// width is that of the text on a screen.
 	width = 110
+	// ledgerIntro says what the table of the ledgers is.
+	ledgerIntro = "The ledger: what was published, what its publishers heard of it, and how many events each reader has handled. The scenario " +
+		"itself counts them, by id: missing were handled by nobody, extra more than once."
 	// claimIndent is as long as the verdict before a claim.
 	claimIndent = "       "
 )
@@ -34,9 +41,9 @@ func wrap(s, indent string) string {
 func (r Report) Text(w io.Writer) {
 	fmt.Fprintf(w, "\n%s\n", r.figures().Render())
 	if t := r.accounts(); t != nil {
-		fmt.Fprintf(w, "\nThe ledger, which is kept outside of all that, by event id:\n%s\n", t.Render())
+		fmt.Fprintf(w, "\n%s\n%s\n", wrap(ledgerIntro, ""), t.Render())
 	}
-	fmt.Fprintln(w)
+	fmt.Fprintf(w, "\nWhat that proves, by these figures (broken → fixed):\n\n")
 	for _, c := range r.Claims {
 		fmt.Fprintf(w, "%s  %s\n%s\n", verdict(c.Holds), strings.TrimSpace(wrap(c.Text, claimIndent)), wrap("("+c.Figures+")", claimIndent))
 	}
@@ -87,8 +94,9 @@ func (r Report) Markdown(w io.Writer) {
 	fmt.Fprintf(w, "- **Broken:** %s\n- **Fixed:** %s\n\n", s.Broken, s.Fixed)
 	fmt.Fprintf(w, "%s\n\n", r.figures().RenderMarkdown())
 	if t := r.accounts(); t != nil {
-		fmt.Fprintf(w, "The ledger, by event id:\n\n%s\n\n", t.RenderMarkdown())
+		fmt.Fprintf(w, "%s\n\n%s\n\n", ledgerIntro, t.RenderMarkdown())
 	}
+	fmt.Fprint(w, "What that proves, by these figures (broken → fixed):\n\n")
 	for _, c := range r.Claims {
 		fmt.Fprintf(w, "- **%s** %s (%s)\n", verdict(c.Holds), c.Text, c.Figures)
 	}
@@ -117,23 +125,35 @@ func (r Report) accounts() table.Writer {
 	if len(r.Ledger) == 0 {
 		return nil
 	}
-	t := newTable(table.Row{"", "of", "published", "confirmed", "no outcome", "consumer", "had", "missing", "extra"})
+	t := newTable(table.Row{"", "events", "published", "outcome", "reader", "handled", "missing", "extra"})
 	var numbers []table.ColumnConfig // also where a cell of the column is empty
-	for _, column := range []string{"published", "confirmed", "no outcome", "had", "missing", "extra"} {
+	for _, column := range []string{"published", "handled", "missing", "extra"} {
 		numbers = append(numbers, table.ColumnConfig{Name: column, Align: text.AlignRight})
 	}
 	t.SetColumnConfigs(numbers)
 	for _, a := range r.Ledger {
-		row := table.Row{string(a.Mode), a.Name, a.Attempted, a.Outcomes["confirmed"], a.Unaccounted}
+		row := table.Row{string(a.Mode), a.Name, thousands(float64(a.Attempted)), outcomes(a.Account)}
 		for _, c := range a.Consumers {
-			t.AppendRow(append(row, c.Name, c.Effects, c.Missing, c.Extra))
-			row = table.Row{"", "", "", "", ""}
+			t.AppendRow(append(row, c.Name, thousands(float64(c.Effects)), thousands(float64(c.Missing)), thousands(float64(c.Extra))))
+			row = table.Row{"", "", "", ""}
 		}
 		if len(a.Consumers) == 0 {
 			t.AppendRow(row)
 		}
 	}
 	return t
+}
+
+// outcomes says how many events had which outcome.
+func outcomes(a ledger.Account) string {
+	var all []string
+	for _, outcome := range slices.Sorted(maps.Keys(a.Outcomes)) {
+		all = append(all, thousands(float64(a.Outcomes[outcome]))+" "+outcome)
+	}
+	if a.Unaccounted > 0 {
+		all = append(all, thousands(float64(a.Unaccounted))+" none")
+	}
+	return strings.Join(all, ", ")
 }
 
 func newTable(header table.Row) table.Writer {

@@ -70,9 +70,15 @@ func (s Scenario) check(c Claim, was, now Figures) ledger.Claim {
 	var by []string
 	for _, key := range c.By {
 		f := s.Figures[slices.IndexFunc(s.Figures, func(f Figure) bool { return f.Key == key })]
-		values := slices.DeleteFunc([]string{format(was.pointer(key), f.Unit), format(now.pointer(key), f.Unit)},
-			func(v string) bool { return v == nothing })
-		by = append(by, f.Label+": "+strings.Join(values, " → "))
+		before, after := format(was.pointer(key), f.Unit), format(now.pointer(key), f.Unit)
+		value := before + " → " + after
+		switch {
+		case after == nothing:
+			value = before + " when broken"
+		case before == nothing:
+			value = after + " when fixed"
+		}
+		by = append(by, f.Label+": "+value)
 	}
 	return ledger.Claim{Text: c.Text, Holds: c.Holds(was, now), Figures: strings.Join(by, "; ")}
 }
