@@ -5,15 +5,18 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/signal"
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/spf13/cobra"
 
 	"github.com/evdemo/evdemo/internal/demo"
 	"github.com/evdemo/evdemo/internal/scenario"
+	"github.com/evdemo/evdemo/internal/session"
 	"github.com/evdemo/evdemo/internal/stage"
 )
 
@@ -96,16 +99,44 @@ func newDemoCommand(app *App, run func(context.Context, *App, *demoOptions) erro
 }
 
 func runDemo(ctx context.Context, app *App, opts *demoOptions) error {
+	ctx, stop := whileRead(ctx)
+	defer stop()
+	var err error
 	if opts.name != "" {
-		return runScenarios(ctx, app, opts)
+		err = runScenarios(ctx, app, opts)
+	} else {
+		err = runTour(ctx, app, opts)
 	}
-	shared, err := stageConfig(app, opts, opts.broker != brokerMemory)
+	if errors.Is(err, session.ErrUnreachable) {
+		err = fmt.Errorf("%w; \"evdemo broker start\" starts a RabbitMQ, and \"evdemo doctor\" says what is wrong with one", err)
+	}
+	return err
+}
+
+// whileRead gives a context that also ends when nobody reads the output any more, as where it is piped to "head". Without that
+// the process would end at once, and leave everything behind.
+func whileRead(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	gone := make(chan os.Signal, 1)
+	signal.Notify(gone, syscall.SIGPIPE)
+	go func() { // it ends with ctx
+		defer signal.Stop(gone)
+		select {
+		case <-gone:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, cancel
+}
+
+func runTour(ctx context.Context, app *App, opts *demoOptions) error {
+	shared, err := stageConfig(app, opts, true)
 	if err != nil {
 		return err
 	}
 	report, err := demo.Run(ctx, demo.Config{
-		Config: shared, Memory: opts.broker == brokerMemory, Broken: opts.broken,
-		Live: app.OutTerminal && !opts.output.json() && !app.global.quiet,
+		Config: shared, Broken: opts.broken, Live: app.OutTerminal && !opts.output.json() && !app.global.quiet,
 	})
 	if err != nil {
 		if ctx.Err() != nil && !errors.Is(err, stage.ErrLeftBehind) {
@@ -145,7 +176,7 @@ func printDemo(app *App, r demo.Report) {
 	t := table.NewWriter()
 	t.SetOutputMirror(app.Out)
 	t.SetStyle(table.StyleLight)
-	t.AppendHeader(table.Row{"part", "orders done", "missing", "twice", "by"})
+	t.AppendHeader(table.Row{"part", "orders done", "missing", "extra", "done by"})
 	for _, c := range r.Account.Consumers {
 		var by []string
 		for _, m := range c.Members {
@@ -157,7 +188,7 @@ func printDemo(app *App, r demo.Report) {
 		}
 		t.AppendRow(table.Row{c.Name, thousands(int64(c.Effects)), c.Missing, c.Extra, strings.Join(by, ", ")})
 	}
-	fmt.Fprintln(app.Out, "\nThe ledger: how many orders each part has done, by what it stored or printed. Missing were done by nobody.")
+	fmt.Fprintln(app.Out, "\nThe ledger: how many orders each part has done, by what it stored or printed. Missing: never done; extra: done again.")
 	t.Render()
 	fmt.Fprintf(app.Out, "placed %s  shipped %s  cancelled %s  events stored %s  in %.1f s, seed %d\n\n", thousands(int64(r.Account.Attempted)),
 		thousands(int64(r.Check.Shipped)), thousands(int64(r.Check.Cancelled)), thousands(r.Check.Events), r.Seconds, r.Seed)

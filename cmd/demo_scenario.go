@@ -26,6 +26,9 @@ const (
 // check says what is wrong with how "demo" was called.
 func (o *demoOptions) check() error {
 	memory := o.broker == brokerMemory
+	if _, one := scenario.Find(o.name); o.part != "" && !one {
+		return usageErrorf("--part is for a scenario, which starts such processes itself")
+	}
 	if !memory && o.broker != brokerRabbitMQ {
 		return usageErrorf("--broker %q: want %s or %s", o.broker, brokerRabbitMQ, brokerMemory)
 	}
@@ -47,8 +50,8 @@ func (o *demoOptions) check() error {
 		if _, ok := s.Parts[o.part]; o.part != "" && !ok {
 			return usageErrorf("scenario %s has no part %q", o.name, o.part)
 		}
-		if memory && !s.Memory {
-			return usageErrorf("scenario %s needs a RabbitMQ: without --broker memory; those without are %s", o.name, strings.Join(inMemory(), ", "))
+		if memory && !s.InMemory() {
+			return usageErrorf("scenario %s needs a RabbitMQ: leave --broker memory out; those that need none are %s", o.name, strings.Join(inMemory(), ", "))
 		}
 	}
 	if o.broken {
@@ -60,7 +63,7 @@ func (o *demoOptions) check() error {
 // inMemory are the names of the scenarios that need no broker.
 func inMemory() (names []string) {
 	for _, s := range scenario.All() {
-		if s.Memory {
+		if s.InMemory() {
 			names = append(names, s.Name)
 		}
 	}
@@ -77,12 +80,12 @@ func runScenarios(ctx context.Context, app *App, opts *demoOptions) error {
 		chosen = []stage.Scenario{s}
 	}
 	if opts.broker == brokerMemory {
-		chosen = slices.DeleteFunc(chosen, func(s stage.Scenario) bool { return !s.Memory })
+		chosen = slices.DeleteFunc(chosen, func(s stage.Scenario) bool { return !s.InMemory() })
 	}
 	if opts.name == demoList {
 		return listScenarios(app, opts, chosen)
 	}
-	config, err := stageConfig(app, opts, slices.ContainsFunc(chosen, func(s stage.Scenario) bool { return !s.Memory }))
+	config, err := stageConfig(app, opts, slices.ContainsFunc(chosen, stage.Scenario.Dials))
 	if err != nil {
 		return err
 	}
@@ -127,7 +130,7 @@ func runScenarios(ctx context.Context, app *App, opts *demoOptions) error {
 
 // stageConfig says where and how to play, and finds the broker where one is needed.
 func stageConfig(app *App, opts *demoOptions, needed bool) (config stage.Config, err error) {
-	config = stage.Config{ConnectTimeout: app.global.connectTimeout, Seed: opts.seed, Screen: app.Out}
+	config = stage.Config{Memory: opts.broker == brokerMemory, ConnectTimeout: app.global.connectTimeout, Seed: opts.seed, Screen: app.Out}
 	if app.global.verbose { // what befalls the processes is meant to; the screen tells of it
 		config.Logger = app.Logger()
 	}
@@ -144,7 +147,7 @@ func stageConfig(app *App, opts *demoOptions, needed bool) (config stage.Config,
 		return config, fmt.Errorf("find evdemo itself: %w", err)
 	}
 	var broker brokerSettings
-	if needed {
+	if needed && !config.Memory {
 		if broker, err = app.broker(); err != nil {
 			return config, err
 		}
@@ -160,9 +163,12 @@ func stageConfig(app *App, opts *demoOptions, needed bool) (config stage.Config,
 
 // playPart is the whole life of a child process of a scenario.
 func playPart(ctx context.Context, app *App, s stage.Scenario, opts *demoOptions) error {
-	broker, err := app.broker()
-	if err != nil {
-		return err
+	var broker brokerSettings
+	if s.Needs != stage.Nothing {
+		var err error
+		if broker, err = app.broker(); err != nil {
+			return err
+		}
 	}
 	player := &stage.Player{URL: strings.Join(broker.URLs, ","), Ready: func() { app.Logger().Info("ready") }}
 	if err := json.Unmarshal([]byte(opts.partArgs), &player.Args); err != nil {
@@ -181,7 +187,7 @@ func listScenarios(app *App, opts *demoOptions, scenarios []stage.Scenario) erro
 	}
 	list := make([]entry, 0, len(scenarios))
 	for _, s := range scenarios {
-		list = append(list, entry{s.Name, s.Title, s.Lesson, s.Memory})
+		list = append(list, entry{s.Name, s.Title, s.Lesson, s.InMemory()})
 	}
 	switch opts.output.value {
 	case "json":

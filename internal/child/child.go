@@ -148,6 +148,7 @@ type log struct {
 	mu     sync.Mutex
 	rest   lines
 	last   string
+	plain  bool // last is no JSON
 	opened bool
 }
 
@@ -162,6 +163,15 @@ func (l *log) Write(b []byte) (int, error) {
 	return l.config.Log.Write(b)
 }
 
+// note keeps a line of trouble. Lines that are no JSON are of one message, such as a mistake in usage.
+func (l *log) note(line string, plain bool) {
+	const most = 1000
+	if plain && l.plain && len(l.last) < most {
+		line = l.last + "; " + line
+	}
+	l.last, l.plain = line, plain
+}
+
 func (l *log) read(line []byte) {
 	var entry struct {
 		Message string `json:"msg"`
@@ -169,9 +179,9 @@ func (l *log) read(line []byte) {
 	}
 	switch err := json.Unmarshal(line, &entry); {
 	case err != nil, entry.Level == slog.LevelWarn.String(), entry.Level == slog.LevelError.String():
-		l.last = string(line)
+		l.note(string(line), err != nil)
 		if l.config.Said != nil {
-			l.config.Said(l.last)
+			l.config.Said(string(line))
 		}
 	case !l.opened && slices.Contains(l.config.Ready, entry.Message):
 		l.opened = true

@@ -36,12 +36,10 @@ const (
 	broadcast = "broadcast" // the listener that is in no group
 )
 
-// Config says where and how to run the tour.
+// Config says where and how to run the tour. With Memory it is within this process, on a bus in memory: parts are goroutines, and
+// only the event store is durable.
 type Config struct {
 	stage.Config
-	// Memory runs the tour within this process, on a bus in memory: parts are goroutines, and only the event store is
-	// durable. Executable, URLs, TLS, Environment and ConnectTimeout are not used then.
-	Memory bool
 	// Broken adds a worker that takes events and loses them, which the ledger must show.
 	Broken bool
 	// Live redraws a table on the screen, as on a terminal.
@@ -96,7 +94,7 @@ func Run(ctx context.Context, config Config) (report Report, err error) {
 	}
 	r.screen = &screen{run: r, to: r.Screen}
 	r.Screen = r.screen
-	if r.stage, err = stage.Open(ctx, r.Config.Config, !r.Memory); err != nil {
+	if r.stage, err = stage.Open(ctx, r.Config.Config); err != nil {
 		return report, err
 	}
 	defer func() { err = errors.Join(err, r.stage.Close(ctx)) }()

@@ -52,7 +52,7 @@ func (p *processes) start(ctx context.Context) error {
 		return err
 	}
 	p.stage.Say("A shop runs as four processes. Three are payment: they share one queue, and each order goes to one of them. In the fourth are all " +
-		"other parts: each has a queue of its own, and hears of every order (that is called fan-out). A fifth process only listens.")
+		"other parts: each has a queue of its own, and hears of every order (that is called fan-out). A fifth process, broadcast, only listens.")
 	if !p.Broken {
 		return nil
 	}

@@ -37,7 +37,7 @@ func Find() (string, error) {
 func named(path string) (string, error) {
 	path, err := exec.LookPath(path)
 	if err != nil {
-		return "", fmt.Errorf("the rabbitmq-server that was named: %w", err)
+		return "", fmt.Errorf("the rabbitmq-server that %s names: %w", ServerEnv, err)
 	}
 	return filepath.Abs(path)
 }

@@ -75,9 +75,9 @@ func blocking() stage.Scenario {
 		Fixed:  "the same handler, 16 at a time.",
 		Play:   play,
 		Figures: []stage.Figure{
-			{Key: "p50", Label: "an order waits, half of them at most", Unit: "ms"},
-			{Key: "p99", Label: "an order waits, 99 of 100 at most", Unit: "ms"},
-			{Key: "missing", Label: "events without effect"},
+			{Key: "p50", Label: "half of the orders wait at most", Unit: "ms"},
+			{Key: "p99", Label: "99 of 100 orders wait at most", Unit: "ms"},
+			{Key: "missing", Label: "events never handled"},
 		},
 		Claims: []stage.Claim{
 			{
@@ -85,11 +85,11 @@ func blocking() stage.Scenario {
 				Holds: func(was, _ stage.Figures) bool { return was.Of("p99") > stage.Milliseconds(callTakes) },
 			},
 			{
-				Text: "Fixed: 99 of 100 orders wait less than a quarter of that.", By: []string{"p99"},
+				Text: "Fixed: 99 of 100 orders wait less than a quarter of what they wait in Broken.", By: []string{"p99"},
 				Holds: func(was, now stage.Figures) bool { return now.Of("p99") < was.Of("p99")/4 },
 			},
 			{
-				Text: "Fixed: no event is without effect.", By: []string{"missing"},
+				Text: "Fixed: every event is handled.", By: []string{"missing"},
 				Holds: func(_, now stage.Figures) bool { return now.Of("missing") == 0 },
 			},
 		},

@@ -23,7 +23,7 @@ func causality() stage.Scenario {
 	return stage.Scenario{
 		Name:  "causality",
 		Title: "An effect that arrives before its cause",
-		Lesson: "A parcel is sent because it was paid for, and that was paid for because it was ordered, but each of these events has a " +
+		Lesson: "An order leads to a payment, and the payment to a parcel, but each of these events has a " +
 			"queue of its own, and no queue waits for another. So a worker may hear of the parcel before anyone has heard of the order. " +
 			"Where each event names its cause, a gate in front of the workers can keep it until that cause has been handled.",
 		Broken: "three workers, one for each queue, which handle what comes as it comes.",
@@ -97,7 +97,7 @@ func playCausality(ctx context.Context, s *stage.Stage) error {
 	if err != nil {
 		return err
 	}
-	s.Say("The parcel of %s arrived first of its events, and was handled last. evdemo trace tells what it has to do with, from the topics' logs:", parcel.Subject)
+	s.Say("The parcel of %s arrived before the two events that led to it, and was handled after them. evdemo trace draws what caused what, from the topics' logs:", parcel.Subject)
 	s.Say("  %s", bytes.ReplaceAll(bytes.TrimSpace(tree), []byte("\n"), []byte("\n  ")))
 	s.Count("traced", bytes.Count(tree, []byte(parcel.Subject)))
 	return s.StopAll()

@@ -24,7 +24,7 @@ func choreography() stage.Scenario {
 		Figures: slices.Concat(shopFigures(), stepFigures()),
 		Claims: slices.Concat([]stage.Claim{
 			{
-				Text: "Broken: there are orders of which nobody will ever hear again.", By: []string{"open"},
+				Text: "Broken: there are orders that never come to an end.", By: []string{"open"},
 				Holds: func(was, _ stage.Figures) bool { return was.Of("open") > 0 },
 			},
 			{
@@ -33,7 +33,7 @@ func choreography() stage.Scenario {
 			},
 		}, shopClaims(), []stage.Claim{
 			{
-				Text: "Fixed: a step more is one event and one delivery more, and no program that was there is touched.",
+				Text: "Fixed: a step more is one event more, which is handed to one program more, and no program that was there is touched.",
 				By:   []string{"events4", "events5", "deliveries4", "deliveries5", "replaced"},
 				Holds: func(_, now stage.Figures) bool {
 					return now.Of("events5")-now.Of("events4") == 1 && now.Of("deliveries5")-now.Of("deliveries4") == 1 && now.Of("replaced") == 0
@@ -53,13 +53,13 @@ func playChoreography(ctx context.Context, s *stage.Stage) error {
 		payment = "payment"
 		goods   = "inventory shipping"
 	)
-	s.Say("Starting the shop as three processes; one has payment, one inventory and shipping. Each of the three refuses one order in five.")
+	s.Say("Starting the shop as three processes; one has payment, one inventory and shipping. Each of the three refuses one in five of the orders that come to it.")
 	p, err := openShop(ctx, s, service.Choreography, "order fraud loyalty email sms push", payment, goods)
 	if err != nil {
 		return err
 	}
 	if !s.Fixed() {
-		s.Say("Starting the old copy: evdemo work on the queue of payment. It acknowledges what it gets, and does nothing.")
+		s.Say("Starting the old copy: evdemo work on the queue of payment. It acknowledges what it gets, and does nothing: one event at a time, while payment handles four.")
 		if _, err := s.Start(ctx, "stray", nil, "work", "--queue", s.Name(system.Queue(service.Payment)), "--no-declare", "--accept-raw", "--latency", "20ms"); err != nil {
 			return err
 		}
@@ -71,6 +71,6 @@ func playChoreography(ctx context.Context, s *stage.Stage) error {
 	if err := p.finish(ctx); err != nil || !s.Fixed() {
 		return err
 	}
-	s.Say("What does a step more cost? %d orders take 4 steps each, then %d take 5, one after the other.", stepOrders, stepOrders)
+	s.Say("What does a step more cost? Apart from the shop and the broker, %d orders go through 4 steps, one after the other, then %d through 5. An event that there is an order comes first, and is counted, too.", stepOrders, stepOrders)
 	return measureStep(ctx, s, service.Choreography)
 }

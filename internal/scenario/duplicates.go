@@ -86,7 +86,7 @@ func playDuplicates(ctx context.Context, s *stage.Stage) error {
 	if err := handled(ctx, s, book, "charges", duplicatesKill); err != nil {
 		return err
 	}
-	s.Say("The payment service has made charge %d. Before it answers, the worker is killed (SIGKILL). Another one goes on.", duplicatesKill)
+	s.Say("The payment service has made charge %d. Before it answers, the worker is killed (SIGKILL). Another one goes on, and gets again what the first had not yet acknowledged.", duplicatesKill)
 	first.Kill()
 	if _, err := start("worker-2"); err != nil {
 		return err

@@ -12,9 +12,9 @@ const accountQuestions = 20
 // eventSourcing: what can be said of the past, and made again, where events are kept, and where only the latest state is.
 func eventSourcing() stage.Scenario {
 	return stage.Scenario{
-		Name:   "event-sourcing",
-		Memory: true,
-		Title:  "Bank accounts as rows that are overwritten, and as events that are kept",
+		Name:  "event-sourcing",
+		Needs: stage.Nothing,
+		Title: "Bank accounts as rows that are overwritten, and as events that are kept",
 		Lesson: "A row in a table says what is so now; how it came to be so, and who made it so, was overwritten. Where each change is kept as an event instead, " +
 			"every earlier state can be made again by going through the events up to that moment, and so can each table that was made from them. " +
 			"Going through all events takes longer the more there are, which is why a snapshot, a state that was noted down earlier, is what one begins with.",
@@ -26,9 +26,9 @@ func eventSourcing() stage.Scenario {
 			{Key: "balances", Label: "wrong answers, of 20: what was the balance after that change?"},
 			{Key: "moments", Label: "wrong answers, of 20: what was the balance at that time?"},
 			{Key: "who", Label: "wrong answers, of 20: who made that change?"},
-			{Key: "killed", Label: "wrong accounts, of 20: the program that makes the table was killed"},
-			{Key: "damaged", Label: "wrong accounts, of 20: somebody has damaged the table"},
-			{Key: "repaired", Label: "wrong accounts, of 20: it was repaired as well as possible"},
+			{Key: "killed", Label: "wrong accounts, of 20, after the program that makes the table was killed"},
+			{Key: "damaged", Label: "wrong accounts, of 20, after somebody damaged the table"},
+			{Key: "repaired", Label: "wrong accounts, of 20, after it was repaired as well as possible"},
 			{Key: "all", Label: "loading an account of some 4,800 changes, from all events", Unit: "ms"},
 			{Key: "snapshot", Label: "loading it from a snapshot, and the events since", Unit: "ms"},
 			{Key: "loads", Label: "loads with a wrong balance"},

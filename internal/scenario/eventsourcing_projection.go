@@ -61,7 +61,7 @@ func (a *accountStore) killProjection(ctx context.Context) error {
 	}
 	program.Kill()
 	done, err := a.store.Projected(ctx, accountTableName)
-	a.s.Say("A program makes the table of balances. It is killed with SIGKILL at event %d; %d are in the table, and another goes on there.", accountMiddle, done.Position)
+	a.s.Say("A program makes the table of balances. It is killed with SIGKILL at event %d, when %d are in the table. Another program goes on behind these.", accountMiddle, done.Position)
 	return err
 }
 

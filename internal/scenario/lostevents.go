@@ -23,20 +23,21 @@ const (
 func lostEvents() stage.Scenario {
 	return stage.Scenario{
 		Name:  "lost-events",
+		Needs: stage.OwnBroker,
 		Title: "Four ways to lose an event without a word, and what keeps it",
 		Lesson: "A broker forgets an event as soon as it believes that somebody else has it, and keeps on disk only what it is told to. " +
-			"So a worker that acknowledges before it works, a message that is transient, a publisher that does not wait for the broker's confirm, " +
+			"So a worker that acknowledges before it works, a message that is kept in memory only (transient), a publisher that does not wait for the broker's confirm, " +
 			"and a program that writes to its database and then to the broker each lose events in a crash, and none of them says so. " +
-			"Acknowledging after the work, durable queues, confirms, and a relay that publishes what the database has, lose nothing: at worst an event comes twice.",
-		Broken: "automatic acknowledgement; transient messages; no confirms; orders saved and then published, with errors ignored.",
-		Fixed:  "acknowledged when done; persistent in a replicated queue; confirmed; orders saved as events, and relayed from there.",
+			"Acknowledging after the work, persistent messages in a replicated queue, confirms, and a relay that publishes what the database has, lose nothing: at worst an event comes twice.",
+		Broken: "acknowledged before the work; transient messages; no confirms; orders saved and then published, with errors ignored.",
+		Fixed:  "acknowledged after the work; persistent messages in a replicated queue; confirms; orders saved as events, and published from there by a relay.",
 		Play:   playLostEvents,
 		Parts:  map[string]stage.Part{"auto-ack": autoAckPart, "publish": publishPart},
 		Figures: []stage.Figure{
-			{Key: lostJobs, Label: "a worker is killed: events lost of 200"},
-			{Key: lostStored, Label: "the broker is killed: lost of 300 that it had"},
-			{Key: lostSent, Label: "the broker is killed: lost of those sent meanwhile"},
-			{Key: lostOrders, Label: "the broker is away: orders without their event"},
+			{Key: lostJobs, Label: "lost of 200 jobs, when their worker is killed (jobs, in the ledger)"},
+			{Key: lostStored, Label: "lost of 300 events that the broker has, when it is killed (stored)"},
+			{Key: lostSent, Label: "lost of the events that are being sent then (sent)"},
+			{Key: lostOrders, Label: "saved orders whose event is lost (orders)"},
 		},
 		Claims: []stage.Claim{
 			loses(lostJobs, "Broken: a killed worker takes what was acknowledged in advance with it."),
@@ -44,7 +45,7 @@ func lostEvents() stage.Scenario {
 			loses(lostSent, "Broken: what was sent without confirms is not all there."),
 			loses(lostOrders, "Broken: there are orders of which nobody will ever hear."),
 			{
-				Text: "Fixed: with the same kills nothing is lost, in none of the four ways.", By: []string{lostJobs, lostStored, lostSent, lostOrders},
+				Text: "Fixed: with the same kills nothing is lost in any of the four ways.", By: []string{lostJobs, lostStored, lostSent, lostOrders},
 				Holds: func(_, now stage.Figures) bool {
 					return now.Of(lostJobs) == 0 && now.Of(lostStored) == 0 && now.Of(lostSent) == 0 && now.Of(lostOrders) == 0
 				},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"path/filepath"
 	"strconv"
 	"time"
@@ -56,7 +57,11 @@ func publishPart(ctx context.Context, p *stage.Player) error {
 	to := naive.Publisher{URL: p.URL, Queue: p.Args["queue"], Transient: how == lostStored}
 	defer to.Close()
 	p.Ready()
-	tick := time.NewTicker(map[string]time.Duration{lostStored: time.Millisecond, lostSent: 200 * time.Microsecond, lostOrders: 10 * time.Millisecond}[how])
+	pace, ok := map[string]time.Duration{lostStored: time.Millisecond, lostSent: 200 * time.Microsecond, lostOrders: 10 * time.Millisecond}[how]
+	if !ok {
+		return fmt.Errorf("no publisher is known as %q", how)
+	}
+	tick := time.NewTicker(pace)
 	defer tick.Stop()
 	for n := 0; ctx.Err() == nil && (how != lostStored || n < storedEvents); n++ {
 		e, err := event.New("order.created", "demo", map[string]int{"number": n})
@@ -90,7 +95,7 @@ func publishSafely(ctx context.Context, s *stage.Stage, node *localbroker.Node) 
 		return nil, err
 	}
 	db := filepath.Join(s.Dir, "orders.db")
-	store, err := eventstore.Open(ctx, eventstore.Config{DB: db})
+	store, err := eventstore.Open(ctx, eventstore.Config{DB: db, BusyTimeout: time.Minute})
 	if err != nil {
 		return nil, err
 	}

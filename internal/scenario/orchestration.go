@@ -33,14 +33,14 @@ func orchestration() stage.Scenario {
 			},
 		}, shopClaims(), []stage.Claim{
 			{
-				Text: "Fixed: a step more is two deliveries more, the command and its answer, and the coordinator is replaced.",
+				Text: "Fixed: a step more is two events more that are handed to a program, the command and its answer, and the coordinator is replaced.",
 				By:   []string{"deliveries4", "deliveries5", "replaced"},
 				Holds: func(_, now stage.Figures) bool {
 					return now.Of("deliveries5")-now.Of("deliveries4") == 2 && now.Of("replaced") == 1
 				},
 			},
 			{
-				Text:  "Fixed: a step more is four events more in the log, since the coordinator notes down the question and the answer.",
+				Text:  "Fixed: a step more is four events more in the log: the command, its answer, and a note of the coordinator on each.",
 				By:    []string{"events4", "events5"},
 				Holds: func(_, now stage.Figures) bool { return now.Of("events5")-now.Of("events4") == 4 },
 			},
@@ -62,7 +62,7 @@ func playOrchestration(ctx context.Context, s *stage.Stage) error {
 	if !s.Fixed() {
 		return playCheckout(ctx, s)
 	}
-	s.Say("Starting the shop as four processes, the coordinator among them. Payment, inventory and shipping each refuse one order in five.")
+	s.Say("Starting the shop as four processes, the coordinator among them. Payment, inventory and shipping each refuse one in five of the orders that come to them, so about half of all are shipped.")
 	p, err := openShop(ctx, s, service.Orchestration, "order fraud loyalty email sms push", coordinator, payment, goods)
 	if err != nil {
 		return err
@@ -74,6 +74,6 @@ func playOrchestration(ctx context.Context, s *stage.Stage) error {
 	if err := p.finish(ctx); err != nil {
 		return err
 	}
-	s.Say("What does a step more cost? %d orders take 4 steps each, then %d take 5, one after the other.", stepOrders, stepOrders)
+	s.Say("What does a step more cost? Apart from the shop and the broker, %d orders go through 4 steps, one after the other, then %d through 5. An event that there is an order comes first, and is counted, too.", stepOrders, stepOrders)
 	return measureStep(ctx, s, service.Orchestration)
 }

@@ -77,7 +77,7 @@ func playCheckout(ctx context.Context, s *stage.Stage) error {
 	if err != nil {
 		return err
 	}
-	s.Say("Starting the checkout program. Bank, warehouse and carrier are played here, and each refuses one order in five.")
+	s.Say("Starting the checkout program. Bank, warehouse and carrier are played here. Each refuses one order in five, and no order is refused by two, so about three in five are refused.")
 	start := func() (*stage.Process, error) {
 		return s.StartPart(ctx, checkoutQueue, checkoutQueue, nil, map[string]string{"queue": s.Name(checkoutQueue), "world": url})
 	}

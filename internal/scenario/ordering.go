@@ -21,19 +21,19 @@ func ordering() stage.Scenario {
 	return stage.Scenario{
 		Name:  "ordering",
 		Title: "Many handlers at a time, and events that overtake each other",
-		Lesson: "A queue hands out events in the order in which they came, but of several handlers one is done sooner than another, so that " +
-			"an order is delivered before it is packed. One handler alone keeps the order of events, and is slow. That order only matters " +
-			"among events with the same key, such as an order's number: let these wait for each other, and no others.",
+		Lesson: "A queue hands out events one after the other as they came, but of several handlers one is done sooner than another, so that the " +
+			"delivery of a parcel is handled before its packing. One handler alone keeps the sequence, and is slow. The sequence only matters " +
+			"among events with the same key, such as the number of an order: let these wait for each other, and no others.",
 		Broken: "first one handler, for comparison; then two workers with four handlers each, on one queue.",
-		Fixed:  "eight handlers, one event of each order at a time (--ordered-by subject); a second worker stands by (single-active queue).",
+		Fixed:  "eight handlers, one event of each order at a time (--ordered-by subject); a second worker stands by (the queue is single-active: it serves one worker at a time).",
 		Play:   playOrdering,
 		Figures: []stage.Figure{
-			{Key: "one_overtaken", Label: "one handler: events handled after a later one of their order"},
-			{Key: "one_rate", Label: "one handler: events handled", Unit: "/s"},
-			{Key: "eight_overtaken", Label: "eight handlers: events handled after a later one of their order"},
-			{Key: "eight_stale", Label: "eight handlers: of 50 orders, those that do not end as delivered"},
+			{Key: "one_overtaken", Label: "one handler: events handled after a later one of the same order"},
+			{Key: "one_rate", Label: "one handler: rate of events handled", Unit: "/s"},
+			{Key: "eight_overtaken", Label: "eight handlers: events handled after a later one of the same order"},
+			{Key: "eight_stale", Label: "eight handlers: of 50 orders, those left in an earlier state than delivered"},
 			{Key: "eight_missing", Label: "eight handlers: events never handled"},
-			{Key: "eight_rate", Label: "eight handlers: events handled", Unit: "/s"},
+			{Key: "eight_rate", Label: "eight handlers: rate of events handled", Unit: "/s"},
 		},
 		Claims: []stage.Claim{
 			{Text: "Broken: with one handler no event is overtaken; with eight some are.", By: []string{"one_overtaken", "eight_overtaken"}, Holds: func(was, _ stage.Figures) bool {
@@ -57,7 +57,7 @@ func playOrdering(ctx context.Context, s *stage.Stage) error {
 		return err
 	}
 	if s.Fixed() {
-		s.Say("50 orders with 5 events each again. The worker that has the queue is killed halfway (SIGKILL). The other one gets it, with what was in hand.")
+		s.Say("50 orders with 5 events each again. The worker that has the queue is killed halfway (SIGKILL). The other one goes on, and what the first one had in hand comes again (extra, in the ledger).")
 		file := filepath.Join(s.Dir, "topology.yaml") // without which the workers do not know that the queue is single-active
 		if err := os.WriteFile(file, []byte("queues: {"+s.Name("eight")+": {single-active: true}}"), 0o600); err != nil {
 			return err

@@ -31,7 +31,7 @@ func poison() stage.Scenario {
 		Play:   playPoison,
 		Parts:  map[string]stage.Part{"consumer": poisonPart},
 		Figures: []stage.Figure{
-			{Key: "attempts", Label: "attempts at the bad order until it was put aside, or we gave up"},
+			{Key: "attempts", Label: "attempts at the bad order until it is put aside (or the scenario ends them, after 500)"},
 			{Key: "stuck", Label: "good orders that were waiting then"},
 			{Key: "rate", Label: "good orders handled beside the bad one", Unit: "/s"},
 			{Key: "dead", Label: "orders put aside in the dead-letter queue"},

@@ -33,10 +33,12 @@ type shopPlay struct {
 // openShop starts a shop, one process for each team of services. The first is never killed: it publishes for all.
 func openShop(ctx context.Context, s *stage.Stage, flow service.Flow, teams ...string) (p *shopPlay, err error) {
 	p = &shopPlay{s: s, flow: flow, db: filepath.Join(s.Dir, "shop.db"), seed: strconv.FormatUint(s.Rand.Uint64(), 10), book: newShopBook(s), teams: map[string]*stage.Process{}}
-	if p.store, err = eventstore.Open(ctx, eventstore.Config{DB: p.db}); err != nil {
+	store, err := eventstore.Open(ctx, eventstore.Config{DB: p.db, BusyTimeout: time.Minute})
+	if err != nil {
 		return nil, err
 	}
-	s.OnClose(func(context.Context) error { return p.store.Close() })
+	s.OnClose(func(context.Context) error { return store.Close() })
+	p.store = store
 	s.Remove(system.Resources(flow, s.Prefix))
 	for _, team := range teams {
 		if err := p.start(ctx, team); err != nil {
@@ -143,6 +145,6 @@ func (p *shopPlay) finish(ctx context.Context) error {
 		return err
 	}
 	p.book.measure(p.s)
-	p.s.Say("%d of %d orders have come to an end, and nothing happens any more. Now evdemo shop check reads the log.", p.book.ended(), shopOrders)
+	p.s.Say("%d of %d orders have come to an end, and nothing happens any more. Now evdemo shop check reads the log, which is all events that the shop has stored.", p.book.ended(), shopOrders)
 	return errors.Join(p.check(ctx), p.s.StopAll())
 }

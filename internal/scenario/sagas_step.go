@@ -29,11 +29,11 @@ func stepFigures() []stage.Figure {
 	return []stage.Figure{
 		{Key: "events4", Label: "4 steps: events in the log, per order"},
 		{Key: "events5", Label: "5 steps: events in the log, per order"},
-		{Key: "deliveries4", Label: "4 steps: deliveries, per order"},
-		{Key: "deliveries5", Label: "5 steps: deliveries, per order"},
+		{Key: "deliveries4", Label: "4 steps: events handed to a program, per order"},
+		{Key: "deliveries5", Label: "5 steps: events handed to a program, per order"},
 		{Key: "ms4", Label: "4 steps: the fastest order takes", Unit: "ms"},
 		{Key: "ms5", Label: "5 steps: the fastest order takes", Unit: "ms"},
-		{Key: "replaced", Label: "programs replaced to have the 5th step"},
+		{Key: "replaced", Label: "programs replaced to add the 5th step"},
 	}
 }
 

@@ -29,9 +29,9 @@ func schema() stage.Scenario {
 		Title: "A field gets another name, and sums are wrong without an error",
 		Lesson: "Who sends an event does not know who reads it, and a program that does not find the field that it looks for mostly takes 0 for it and goes on. " +
 			"A schema writes down which fields each version of an event has, and events that do not keep to it are refused before the first of them is sent. " +
-			"So a new version keeps the old fields and adds new ones, and a reader of the new version has old events translated first, by a small function that is called an upcaster.",
+			"So a new version keeps the old fields and adds new ones, and old events are translated for a reader of the new version, by a small function that is called an upcaster.",
 		Broken: "there are no schemas, and version 2 of an order has other names for its fields.",
-		Fixed:  "there is a schema for each version; version 2 keeps the old fields and adds one, and the reader of version 2 has version 1 translated.",
+		Fixed:  "there is a schema for each version; version 2 keeps the old fields and adds one, and what comes of version 1 is translated for the reader of version 2.",
 		Play:   playSchema,
 		Parts:  map[string]stage.Part{"reader": schemaReader},
 		Figures: []stage.Figure{
@@ -43,7 +43,7 @@ func schema() stage.Scenario {
 			{Key: "refused", Label: "orders with renamed fields, refused before they were sent"},
 		},
 		Claims: []stage.Claim{{
-			Text: "Broken: both readers make too little of the orders.", By: []string{"worth", "amount", "total"},
+			Text: "Broken: both readers add up too little.", By: []string{"worth", "amount", "total"},
 			Holds: func(was, _ stage.Figures) bool { return max(was.Of("amount"), was.Of("total")) < was.Of("worth") },
 		}, {
 			Text: "Broken: each reads all orders of the other version wrong, and reports every one as done.", By: []string{"wrong", "undone"},
@@ -75,7 +75,7 @@ func playSchema(ctx context.Context, s *stage.Stage) error {
 	}
 	for i, shape := range shapes {
 		for n := range schemaEach {
-			id, cents := fmt.Sprint(i, "-", n), 100+s.Rand.IntN(9900)
+			id, cents := fmt.Sprint(i, "-", n), 100*(1+s.Rand.IntN(99)) // whole euros: the sums are shown without cents
 			orders[id] = cents
 			files[fmt.Sprint(i)] += fmt.Sprintf("{\"event_id\":%q,\"type\":%q,\"version\":%d,\"data\":%s}\n", id, schemaType, min(i, 1)+1, fmt.Sprintf(shape, n, cents))
 		}
@@ -107,7 +107,7 @@ func playSchema(ctx context.Context, s *stage.Stage) error {
 	}
 	var programs errgroup.Group
 	for i, shape := range shapes {
-		s.Say("Program %d has %d orders to send, such as %s.", i+1, schemaEach, fmt.Sprintf(shape, 17, 4999))
+		s.Say("Program %d has %d orders to send, such as %s.", i+1, schemaEach, fmt.Sprintf(shape, 17, 4900))
 		programs.Go(func() error {
 			_, err := s.Do(ctx, append(slices.Clone(publish), "--topic", s.Name("orders"), "--file", filepath.Join(s.Dir, fmt.Sprint(i)))...)
 			if exit, ok := errors.AsType[*exec.ExitError](err); ok && exit.ExitCode() == 2 {

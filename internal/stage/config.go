@@ -21,6 +21,8 @@ type Config struct {
 	// start a node of their own.
 	URLs []string
 	TLS  *tls.Config
+	// Memory says that there is no RabbitMQ, and URLs are not used.
+	Memory bool
 	// ConnectTimeout bounds the wait for the first connection.
 	ConnectTimeout time.Duration
 	// Seed decides all that is random.

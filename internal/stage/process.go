@@ -75,7 +75,7 @@ func (s *Stage) start(ctx context.Context, name string, output func(line []byte)
 	p := &Process{Name: name}
 	var err error
 	p.Process, err = s.group.Start(ctx, child.Config{
-		Binary: s.run.Executable, Args: append(args, "--log-format", "json"), Environment: s.run.Environment(s.URL()), Output: output,
+		Binary: s.run.Executable, Args: append(args, "--log-format", "json"), Environment: s.environment(), Output: output,
 		Ready: []string{"consuming", "serving", "the shop is open", "relay is the active one", "ready"},
 		Opened: func(line []byte) {
 			var entry struct {
@@ -92,6 +92,15 @@ func (s *Stage) start(ctx context.Context, name string, output func(line []byte)
 		return nil, fmt.Errorf("start %s: %w", name, err)
 	}
 	return p, nil
+}
+
+// environment leads a process to the broker, or tells the parts of the shop that there is none.
+func (s *Stage) environment() []string {
+	environment := s.run.Environment(s.URL())
+	if s.run.Memory {
+		environment = append(environment, "EVDEMO_BUS=memory")
+	}
+	return environment
 }
 
 // URL is what a process serves that says so.

@@ -23,7 +23,7 @@ const (
 	width = 110
 	// ledgerIntro says what the table of the ledgers is.
 	ledgerIntro = "The ledger: what was published, what its publishers heard of it, and how many events each reader has handled. The scenario " +
-		"itself counts them, by id: missing were handled by nobody, extra more than once."
+		"itself counts them, by id: missing is how many a reader never handled, extra is how often it handled one again."
 	// claimIndent is as long as the verdict before a claim.
 	claimIndent = "       "
 )

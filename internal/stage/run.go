@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/evdemo/evdemo/internal/localbroker"
@@ -20,6 +22,7 @@ type run struct {
 	prefix   string
 	broker   string // and its version
 	node     *localbroker.Node
+	nodeDir  string
 }
 
 // Run plays a scenario in both modes. The report's Holds says whether all claims hold. An error means that there is no verdict:
@@ -29,7 +32,7 @@ func Run(ctx context.Context, scenario Scenario, config Config) (report Report, 
 	r := newRun(scenario, config)
 	r.say("%s: %s\n\n%s", r.scenario.Name, r.scenario.Title, wrap(r.scenario.Lesson, ""))
 	began := time.Now()
-	if err := r.open(ctx, !scenario.Memory); err != nil {
+	if err := r.open(ctx, scenario.Dials()); err != nil {
 		return report, err
 	}
 	defer func() { err = errors.Join(err, r.close()) }() //nolint:contextcheck // it has a limit of its own
@@ -50,9 +53,9 @@ func Run(ctx context.Context, scenario Scenario, config Config) (report Report, 
 }
 
 // Open makes a stage for a play that is no scenario, and has one mode only. Close must be called in the end.
-func Open(ctx context.Context, config Config, broker bool) (*Stage, error) {
+func Open(ctx context.Context, config Config) (*Stage, error) {
 	r := newRun(Scenario{Name: "tour"}, config)
-	if err := r.open(ctx, broker); err != nil {
+	if err := r.open(ctx, true); err != nil {
 		return nil, err
 	}
 	return r.openStage(ctx, Fixed)
@@ -70,8 +73,8 @@ func newRun(scenario Scenario, config Config) *run {
 }
 
 // open looks for the broker, and says where it is.
-func (r *run) open(ctx context.Context, broker bool) error {
-	if !broker {
+func (r *run) open(ctx context.Context, dial bool) error {
+	if !dial || r.Memory {
 		return nil
 	}
 	conn, err := session.DialWithin(ctx, session.Config{URLs: r.URLs, TLS: r.TLS, Name: "evdemo demo"}, r.ConnectTimeout)
@@ -80,7 +83,7 @@ func (r *run) open(ctx context.Context, broker bool) error {
 	}
 	defer conn.Close()
 	r.broker = conn.ServerVersion()
-	r.say("\nBroker: %s at %s. What is made there begins with %q, and is removed.", r.broker, conn.Addr(), r.prefix)
+	r.say("\nBroker: %s at %s. What is made there has a name that begins with %q, and is removed at the end.", r.broker, conn.Addr(), r.prefix)
 	return nil
 }
 
@@ -117,10 +120,18 @@ func (r *run) ownNode(ctx context.Context) (*localbroker.Node, error) {
 		return r.node, nil
 	}
 	r.say("%s", wrap("Starting a node of RabbitMQ for this scenario alone, since it will be killed.", sayIndent))
-	node, err := localbroker.Start(ctx, localbroker.Config{Logger: r.Logger})
+	dir, err := os.MkdirTemp("", "evdemo-demo-node-")
 	if err != nil {
 		return nil, err
 	}
+	node, err := localbroker.Start(ctx, localbroker.Config{Dir: filepath.Join(dir, "node"), Logger: r.Logger})
+	if err != nil {
+		if ctx.Err() != nil { // else its log, which the error names, is for people to read
+			err = errors.Join(err, os.RemoveAll(dir))
+		}
+		return nil, err
+	}
+	r.nodeDir = dir
 	r.node, r.broker = node, "RabbitMQ "+node.Version()
 	return node, nil
 }
@@ -129,5 +140,5 @@ func (r *run) close() error {
 	if r.node == nil {
 		return nil
 	}
-	return r.node.Remove()
+	return errors.Join(r.node.Remove(), os.RemoveAll(r.nodeDir))
 }

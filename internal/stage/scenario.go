@@ -21,8 +21,8 @@ type Scenario struct {
 	Lesson string
 	// Broken and Fixed say what is done in each mode, in a sentence or two.
 	Broken, Fixed string
-	// Memory scenarios need no RabbitMQ.
-	Memory bool
+	// Needs says which RabbitMQ it takes.
+	Needs Needs
 	// Play plays one mode, and measures every figure that belongs to it.
 	Play func(ctx context.Context, s *Stage) error
 	// Parts are what child processes do that no command does.
@@ -34,6 +34,27 @@ type Scenario struct {
 	// Try are command lines by which a person can go on from here.
 	Try []string
 }
+
+// Needs is which RabbitMQ a scenario takes.
+type Needs int
+
+// What a scenario may need.
+const (
+	// Broker is the one that it is given.
+	Broker Needs = iota
+	// OwnBroker is a node of its own, which it may kill.
+	OwnBroker
+	// Either is the one that it is given, or none: parts of the shop that its processes run then have a bus in memory.
+	Either
+	// Nothing is no RabbitMQ at all.
+	Nothing
+)
+
+// InMemory tells whether the scenario can be played where there is no RabbitMQ.
+func (s Scenario) InMemory() bool { return s.Needs == Either || s.Needs == Nothing }
+
+// Dials tells whether the scenario takes the RabbitMQ that it is given, if there is one.
+func (s Scenario) Dials() bool { return s.Needs == Broker || s.Needs == Either }
 
 // Mode says which of the two times it is.
 type Mode string

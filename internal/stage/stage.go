@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/evdemo/evdemo/event"
@@ -27,6 +28,8 @@ import (
 const (
 	// cleanUpLimit bounds the removal of what was made on a broker.
 	cleanUpLimit = 30 * time.Second
+	// closeGrace is how long processes may take to end that nobody has ended during the play.
+	closeGrace = 2 * time.Second
 	// look is how often a condition is looked at that is waited for.
 	look = 5 * time.Millisecond
 )
@@ -142,6 +145,9 @@ func (s *Stage) Topology(ctx context.Context, spec topology.Spec) error {
 
 // Remove has resources removed with the stage, whoever declares them.
 func (s *Stage) Remove(resources topology.Resources) {
+	if s.run.Memory || s.run.node != nil { // there is nothing, or it goes with the node
+		return
+	}
 	urls := s.urls
 	s.onClose(func(ctx context.Context) error {
 		conn, err := session.DialWithin(ctx, session.Config{URLs: urls, TLS: s.run.TLS, Name: "evdemo demo"}, cleanUpLimit)
@@ -267,13 +273,28 @@ func (r *run) openStage(ctx context.Context, mode Mode) (s *Stage, err error) {
 	return s, nil
 }
 
+// endAll ends all processes: those that do not end by themselves are killed. What declares something at this moment is to stop
+// before that is removed.
+func (s *Stage) endAll() {
+	var ending sync.WaitGroup
+	for _, p := range s.processes {
+		ending.Go(func() {
+			p.Signal(syscall.SIGTERM)
+			select {
+			case <-p.Exited():
+			case <-time.After(closeGrace):
+				p.Kill()
+			}
+		})
+	}
+	ending.Wait()
+}
+
 // Close ends all processes and removes what was made, also where ctx has ended by then. It is for who has called [Open].
 func (s *Stage) Close(ctx context.Context) (err error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUpLimit)
 	defer cancel()
-	for _, p := range s.processes {
-		p.Kill()
-	}
+	s.endAll()
 	s.group.Close()
 	for _, end := range slices.Backward(s.closers) {
 		err = errors.Join(err, end(ctx))

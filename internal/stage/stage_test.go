@@ -54,7 +54,7 @@ func TestSettle(t *testing.T) {
 // memory is a scenario that needs no broker, and does what the test wants in each mode.
 func memory(play func(s *Stage) error) Scenario {
 	s := example()
-	s.Memory = true
+	s.Needs = Nothing
 	s.Play = func(_ context.Context, stage *Stage) error { return play(stage) }
 	return s
 }
@@ -131,7 +131,7 @@ func TestRunThatIsInterrupted(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
 	scenario := example()
-	scenario.Memory = true
+	scenario.Needs = Nothing
 	removed := false
 	scenario.Play = func(ctx context.Context, s *Stage) error {
 		s.OnClose(func(ctx context.Context) error { removed = ctx.Err() == nil; return nil })
