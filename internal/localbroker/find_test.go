@@ -61,7 +61,7 @@ func TestFindTakesTheServerThatIsNamed(t *testing.T) {
 
 	t.Setenv(ServerEnv, path+"-missing")
 	_, err = Find()
-	require.ErrorContains(t, err, "that was named")
+	require.ErrorContains(t, err, "EVDEMO_RABBITMQ_SERVER names")
 	require.NotErrorIs(t, err, ErrNotInstalled)
 }
 
