@@ -13,6 +13,7 @@ import (
 
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 
 	"github.com/evdemo/evdemo/internal/demo"
 	"github.com/evdemo/evdemo/internal/scenario"
@@ -38,7 +39,8 @@ What is random is by --seed. Scenarios that kill a broker start a node of their 
 installed rabbitmq-server.
 
 Broker: what the demo makes begins with "demo-", and is removed at the end, also after Ctrl-C. Nothing
-else is touched.
+else is touched. A second Ctrl-C ends the demo at once: its processes end with it, and queues and exchanges
+that begin with "demo-" stay, and can be deleted.
 
 Exit codes: 0 all claims hold; 5 one does not, or a fault has not shown; 2 wrong usage; 4 no broker; 1
 anything else, an interrupt included.`
@@ -136,7 +138,7 @@ func runTour(ctx context.Context, app *App, opts *demoOptions) error {
 		return err
 	}
 	report, err := demo.Run(ctx, demo.Config{
-		Config: shared, Broken: opts.broken, Live: app.OutTerminal && !opts.output.json() && !app.global.quiet,
+		Config: shared, Broken: opts.broken, Live: app.draws() && !opts.output.json() && !app.global.quiet,
 	})
 	if err != nil {
 		if ctx.Err() != nil && !errors.Is(err, stage.ErrLeftBehind) {
@@ -153,6 +155,16 @@ func runTour(ctx context.Context, app *App, opts *demoOptions) error {
 		err = &exitError{exitClaim, errors.New("the ledger does not hold")}
 	}
 	return err
+}
+
+// draws tells whether there is a terminal on which a table can be drawn again and again.
+func (a *App) draws() bool {
+	const columns, rows = 60, 20
+	if terminal, _ := a.LookupEnv("TERM"); !a.OutTerminal || terminal == "dumb" {
+		return false
+	}
+	width, height, err := term.GetSize(int(os.Stdout.Fd()))
+	return err == nil && width >= columns && height >= rows
 }
 
 // childEnvironment leads child processes to the same broker. It goes through the environment, since

@@ -11,6 +11,7 @@ import (
 	"io"
 	"path/filepath"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/evdemo/evdemo/eventstore"
@@ -28,9 +29,9 @@ const (
 	latency = 20 * time.Millisecond
 	// concurrency is how many payments each process has in hand.
 	concurrency = 2
-	patience    = 8 * time.Second // without a new effect, before the tour gives up
-	longest     = 2 * time.Minute // for all of it, on the slowest machine
-	strayEvents = 20              // that the stray worker of the broken tour loses
+	patience    = 15 * time.Second // without a new effect, before the tour gives up
+	longest     = 2 * time.Minute  // for all of it, on the slowest machine
+	strayEvents = 20               // that the stray worker of the broken tour loses
 
 	victim    = "payment-2"
 	broadcast = "broadcast" // the listener that is in no group
@@ -58,6 +59,8 @@ type run struct {
 	screen *screen
 	killed bool
 	began  time.Time
+	// watched is the position of the last event that is in the ledger.
+	watched atomic.Int64
 }
 
 // venue is where a tour takes place: a broker with processes, or this process alone.
@@ -122,13 +125,15 @@ func (r *run) do(ctx context.Context) (report Report, err error) {
 	go func() { watched <- r.watch(watching) }()
 	placed := make(chan error, 1)
 	go func() { placed <- r.place(watching) }()
-	err = r.killInTheMiddle(ctx, placed)
+	var payments []ledger.Member
+	if err = r.killInTheMiddle(ctx, placed); err == nil {
+		payments, err = r.venue.end(ctx)
+	}
+	if err == nil {
+		err = r.awaitWatch(ctx)
+	}
 	unwatch()
 	if err := errors.Join(err, <-watched); err != nil {
-		return report, err
-	}
-	payments, err := r.venue.end(ctx)
-	if err != nil {
 		return report, err
 	}
 	return r.report(ctx, payments)
@@ -173,8 +178,18 @@ func (r *run) watch(ctx context.Context) error {
 		if part := doneBy(e); part != "" {
 			r.ledger.Effect(part, part, e.Subject)
 		}
+		r.watched.Store(e.Position)
 	}
 	return nil
+}
+
+// awaitWatch waits until all is in the ledger that the event store has: nothing is appended any more.
+func (r *run) awaitWatch(ctx context.Context) error {
+	head, err := r.store.Head(ctx)
+	if err != nil {
+		return err
+	}
+	return r.stage.Await(ctx, "that all events are read", longest, func() bool { return r.watched.Load() >= head })
 }
 
 // doneBy is the part of the shop that tells of its work on an order by an event; "" where it tells of something else.

@@ -117,6 +117,9 @@ func (p *processes) end(ctx context.Context) (members []ledger.Member, err error
 			return nil, err
 		}
 	}
+	if err := p.awaitWatch(ctx); err != nil {
+		return nil, err
+	}
 	rest, _ := p.ledger.Done(service.Payment)
 	for _, one := range p.payments {
 		handled := int(one.handled.Load())

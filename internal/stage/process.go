@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -24,6 +25,21 @@ type Process struct {
 	*child.Process
 	Name string
 	url  string // that it serves; valid once it is ready
+	told atomic.Bool
+}
+
+// Kill ends the process as a crash would, and tells whether that was its end.
+func (p *Process) Kill() bool {
+	p.told.Store(true)
+	return p.Process.Kill()
+}
+
+// watch ends the play where a process fails that nobody has told to end: what comes of it then says nothing.
+func (s *Stage) watch(p *Process) {
+	<-p.Exited()
+	if err := p.Err(); err != nil && !p.told.Load() {
+		s.fail(fmt.Errorf("%s has ended, and not by the demo: %w: %s", p.Name, err, p.Said()))
+	}
 }
 
 // Start starts a command of evdemo that goes on until it is ended, and waits until it works. Output gets each line that it
@@ -38,6 +54,7 @@ func (s *Stage) Start(ctx context.Context, name string, output func(line []byte)
 	defer timer.Stop()
 	select {
 	case <-p.Ready():
+		go s.watch(p) // it ends with the process
 		return p, nil
 	case <-p.Exited():
 		return nil, fmt.Errorf("%s %w: %w: %s", name, child.ErrEnded, p.Err(), p.Said())
@@ -108,6 +125,7 @@ func (p *Process) URL() string { return p.url }
 
 // Stop ends a process in good order, or with a kill where it takes too long, which is an error.
 func (p *Process) Stop() error {
+	p.told.Store(true)
 	p.Signal(syscall.SIGTERM)
 	timer := time.NewTimer(childGrace)
 	defer timer.Stop()

@@ -58,7 +58,11 @@ func Open(ctx context.Context, config Config) (*Stage, error) {
 	if err := r.open(ctx, true); err != nil {
 		return nil, err
 	}
-	return r.openStage(ctx, Fixed)
+	s, err := r.openStage(ctx, Fixed)
+	if err == nil {
+		s.fail = func(error) {}
+	}
+	return s, err
 }
 
 func newRun(scenario Scenario, config Config) *run {
@@ -96,8 +100,11 @@ func (r *run) play(ctx context.Context, mode Mode) (p played, err error) {
 		return p, err
 	}
 	defer func() { err = errors.Join(err, s.Close(ctx)) }()
-	if err := r.scenario.Play(ctx, s); err != nil {
-		return p, fmt.Errorf("%s, %s: %w", r.scenario.Name, mode, err)
+	playing, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	s.fail = fail
+	if err := r.scenario.Play(playing, s); err != nil {
+		return p, fmt.Errorf("%s, %s: %w", r.scenario.Name, mode, r.explain(ctx, playing, err))
 	}
 	p.figures = s.figures
 	for _, b := range s.books {
@@ -105,6 +112,25 @@ func (r *run) play(ctx context.Context, mode Mode) (p played, err error) {
 	}
 	return p, nil
 }
+
+// explain says more of why a play has failed: because a process has, or because the broker is not there any more.
+func (r *run) explain(ctx, playing context.Context, err error) error {
+	if cause := context.Cause(playing); ctx.Err() == nil && cause != nil && !errors.Is(err, cause) {
+		err = fmt.Errorf("%w: %w", cause, err)
+	}
+	if ctx.Err() != nil || r.Memory || !r.scenario.Dials() {
+		return err
+	}
+	conn, gone := session.DialWithin(ctx, session.Config{URLs: r.URLs, TLS: r.TLS, Name: "evdemo demo"}, brokerLimit)
+	if gone != nil {
+		return fmt.Errorf("the broker is gone: %w: %w", gone, err)
+	}
+	conn.Close()
+	return err
+}
+
+// brokerLimit is how long a broker may take to answer that should be there.
+const brokerLimit = 5 * time.Second
 
 // played is what has come of a mode.
 type played struct {

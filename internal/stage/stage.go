@@ -47,6 +47,7 @@ type Stage struct {
 	Prefix string
 
 	run       *run
+	fail      context.CancelCauseFunc // ends the play
 	urls      []string
 	group     *child.Group
 	processes []*Process
@@ -279,6 +280,7 @@ func (s *Stage) endAll() {
 	var ending sync.WaitGroup
 	for _, p := range s.processes {
 		ending.Go(func() {
+			p.told.Store(true)
 			p.Signal(syscall.SIGTERM)
 			select {
 			case <-p.Exited():
@@ -292,6 +294,9 @@ func (s *Stage) endAll() {
 
 // Close ends all processes and removes what was made, also where ctx has ended by then. It is for who has called [Open].
 func (s *Stage) Close(ctx context.Context) (err error) {
+	if ctx.Err() != nil {
+		s.run.say("  Ending the processes, and removing what was made.")
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUpLimit)
 	defer cancel()
 	s.endAll()
