@@ -101,7 +101,7 @@ func newDemoCommand(app *App, run func(context.Context, *App, *demoOptions) erro
 }
 
 func runDemo(ctx context.Context, app *App, opts *demoOptions) error {
-	ctx, stop := whileRead(ctx)
+	ctx, stop := whileRead(ctx, app)
 	defer stop()
 	var err error
 	if opts.name != "" {
@@ -115,20 +115,14 @@ func runDemo(ctx context.Context, app *App, opts *demoOptions) error {
 	return err
 }
 
-// whileRead gives a context that also ends when nobody reads the output any more, as where it is piped to "head". Without that
-// the process would end at once, and leave everything behind.
-func whileRead(ctx context.Context) (context.Context, context.CancelFunc) {
+// whileRead gives a context that also ends when the output cannot be written any more, as where it is piped to "head". Without
+// that the process would end at once, by a signal, and leave everything behind.
+func whileRead(ctx context.Context, app *App) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(ctx)
-	gone := make(chan os.Signal, 1)
-	signal.Notify(gone, syscall.SIGPIPE)
-	go func() { // it ends with ctx
-		defer signal.Stop(gone)
-		select {
-		case <-gone:
-			cancel()
-		case <-ctx.Done():
-		}
-	}()
+	if out, ok := app.Out.(*checkedWriter); ok {
+		signal.Ignore(syscall.SIGPIPE)
+		out.onFailure(cancel)
+	}
 	return ctx, cancel
 }
 

@@ -42,9 +42,17 @@ func (o *output) json() bool { return o.value == "json" || o.value == "jsonl" }
 // checkedWriter remembers that a write failed, so that output which was lost, as on a full disk, is
 // never a success.
 type checkedWriter struct {
-	w   io.Writer
-	mu  sync.Mutex
-	err error
+	w      io.Writer
+	mu     sync.Mutex
+	err    error
+	failed func() // called for the first failure; nil: nobody asks
+}
+
+// onFailure has a function called when a write fails for the first time.
+func (c *checkedWriter) onFailure(failed func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.failed = failed
 }
 
 func (c *checkedWriter) Write(p []byte) (int, error) {
@@ -54,6 +62,9 @@ func (c *checkedWriter) Write(p []byte) (int, error) {
 		defer c.mu.Unlock()
 		if c.err == nil {
 			c.err = err
+			if c.failed != nil {
+				c.failed()
+			}
 		}
 	}
 	return n, err
