@@ -1,6 +1,7 @@
 package cmd
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -14,6 +15,7 @@ import (
 	"github.com/jedib0t/go-pretty/v6/table"
 
 	"github.com/evdemo/evdemo/internal/scenario"
+	"github.com/evdemo/evdemo/internal/session"
 	"github.com/evdemo/evdemo/internal/stage"
 )
 
@@ -89,43 +91,65 @@ func runScenarios(ctx context.Context, app *App, opts *demoOptions) error {
 	if err != nil {
 		return err
 	}
-	reports := make([]stage.Report, 0, len(chosen))
+	reports, unplayed := playScenarios(ctx, app, opts, chosen, config)
+	if err := ctx.Err(); err != nil || len(reports) == 0 {
+		return cmp.Or(unplayed, err)
+	}
+	if err := errors.Join(printReports(app, opts, reports), unplayed); err != nil {
+		return err
+	}
 	var failed []string
+	for _, r := range reports {
+		if !r.Holds {
+			failed = append(failed, r.Scenario)
+		}
+	}
+	if failed != nil {
+		return &exitError{exitClaim, fmt.Errorf("not all claims hold: %s", strings.Join(failed, ", "))}
+	}
+	return nil
+}
+
+// playScenarios plays one after the other. The error is of those that came to no verdict, which does not keep the others from theirs.
+func playScenarios(ctx context.Context, app *App, opts *demoOptions, chosen []stage.Scenario, config stage.Config) (reports []stage.Report, unplayed error) {
 	for i, s := range chosen {
 		if i > 0 {
 			fmt.Fprintf(config.Screen, "\n%s\n\n", strings.Repeat("─", 100))
 		}
 		report, err := stage.Run(ctx, s, config)
-		if err != nil {
-			if ctx.Err() != nil && !errors.Is(err, stage.ErrLeftBehind) {
-				return errors.New("interrupted; everything the demo made was removed")
+		switch {
+		case err == nil:
+			reports = append(reports, report)
+			if opts.output.value == "table" {
+				report.Text(app.Out)
 			}
-			return err
-		}
-		reports = append(reports, report)
-		if !report.Holds {
-			failed = append(failed, s.Name)
-		}
-		if opts.output.value == "table" {
-			report.Text(app.Out)
+		case ctx.Err() != nil && !errors.Is(err, stage.ErrLeftBehind):
+			return nil, errors.New("interrupted; everything the demo made was removed")
+		case ctx.Err() != nil:
+			return nil, err
+		default:
+			fmt.Fprintf(config.Screen, "\n%s has come to no verdict.\n", s.Name)
+			unplayed = errors.Join(unplayed, err)
 		}
 	}
-	switch {
-	case opts.output.value == "markdown" && opts.name == demoAll:
+	return reports, unplayed
+}
+
+// printReports prints what is printed at the end.
+func printReports(app *App, opts *demoOptions, reports []stage.Report) error {
+	switch all := opts.name == demoAll; {
+	case opts.output.value == "markdown" && all:
 		stage.Document(app.Out, reports)
 	case opts.output.value == "markdown":
 		reports[0].Markdown(app.Out)
-	case opts.output.json() && opts.name == demoAll:
-		err = writeJSON(app.Out, reports)
+	case opts.output.json() && all:
+		return writeJSON(app.Out, reports)
 	case opts.output.json():
-		err = writeJSON(app.Out, reports[0])
-	case opts.name == demoAll:
+		return writeJSON(app.Out, reports[0])
+	case all:
 		printVerdicts(app, reports)
 	}
-	if err == nil && failed != nil {
-		err = &exitError{exitClaim, fmt.Errorf("not all claims hold: %s", strings.Join(failed, ", "))}
-	}
-	return err
+	return nil
 }
 
 // stageConfig says where and how to play, and finds the broker where one is needed.
@@ -155,7 +179,7 @@ func stageConfig(app *App, opts *demoOptions, needed bool) (config stage.Config,
 	config.URLs, config.TLS = broker.URLs, broker.TLS
 	config.Environment = func(url string) []string {
 		settings := broker
-		settings.URLs = []string{url}
+		settings.URLs = session.SplitURLs(url)
 		return app.childEnvironment(settings)
 	}
 	return config, nil
@@ -170,7 +194,7 @@ func playPart(ctx context.Context, app *App, s stage.Scenario, opts *demoOptions
 			return err
 		}
 	}
-	player := &stage.Player{URL: strings.Join(broker.URLs, ","), Ready: func() { app.Logger().Info("ready") }}
+	player := &stage.Player{URL: append(broker.URLs, "")[0], Ready: func() { app.Logger().Info("ready") }}
 	if err := json.Unmarshal([]byte(opts.partArgs), &player.Args); err != nil {
 		return usageErrorf("--part-args: %v", err)
 	}

@@ -11,6 +11,7 @@ import (
 	"io"
 	"path/filepath"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -121,10 +122,10 @@ func (r *run) do(ctx context.Context) (report Report, err error) {
 		return report, err
 	}
 	watching, unwatch := context.WithCancel(ctx)
-	watched := make(chan error, 1)
-	go func() { watched <- r.watch(watching) }()
-	placed := make(chan error, 1)
-	go func() { placed <- r.place(watching) }()
+	var both sync.WaitGroup
+	watched, placed := make(chan error, 1), make(chan error, 1)
+	both.Go(func() { watched <- r.watch(watching) })
+	both.Go(func() { placed <- r.place(watching) })
 	var payments []ledger.Member
 	if err = r.killInTheMiddle(ctx, placed); err == nil {
 		payments, err = r.venue.end(ctx)
@@ -133,6 +134,7 @@ func (r *run) do(ctx context.Context) (report Report, err error) {
 		err = r.awaitWatch(ctx)
 	}
 	unwatch()
+	both.Wait()
 	if err := errors.Join(err, <-watched); err != nil {
 		return report, err
 	}

@@ -4,6 +4,7 @@ package naive
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -60,20 +61,26 @@ func (c Consumer) Run(ctx context.Context, handle func(event.Event) error) error
 	return nil
 }
 
-// Publisher publishes without confirms. Its zero value is not usable: set URL and Queue.
+// Publisher publishes, without confirms unless it is told to. Its zero value is not usable: set URL and Queue.
 type Publisher struct {
 	URL, Queue string
 	// Transient events are kept in memory only.
 	Transient bool
+	// Confirms has each event confirmed before Publish returns.
+	Confirms bool
 
 	conn    *amqp.Connection
 	channel *amqp.Channel
 }
 
-// Publish hands an event to the connection, of which there is a new one after an error. That it returns nil says little.
+// Publish hands an event to the connection, of which there is a new one after an error. Without Confirms nil says little.
 func (p *Publisher) Publish(ctx context.Context, e event.Event) (err error) {
 	if p.channel == nil {
-		if p.conn, p.channel, err = open(p.URL); err != nil {
+		if p.conn, p.channel, err = open(p.URL); err == nil && p.Confirms {
+			err = p.channel.Confirm(false)
+		}
+		if err != nil {
+			p.Close()
 			return err
 		}
 	}
@@ -82,12 +89,28 @@ func (p *Publisher) Publish(ctx context.Context, e event.Event) (err error) {
 	if p.Transient {
 		mode = amqp.Transient
 	}
-	err = p.channel.PublishWithContext(ctx, "", p.Queue, false, false, amqp.Publishing{
+	ctx, cancel := context.WithTimeout(ctx, confirmLimit)
+	defer cancel()
+	confirm, err := p.channel.PublishWithDeferredConfirmWithContext(ctx, "", p.Queue, false, false, amqp.Publishing{
 		Headers: m.Headers, ContentType: m.ContentType, DeliveryMode: mode, MessageId: m.MessageID, Timestamp: m.Timestamp,
 		Type: m.Type, Body: m.Body,
 	})
+	if err == nil && p.Confirms {
+		err = confirmed(ctx, confirm)
+	}
 	if err != nil {
 		p.Close()
+	}
+	return err
+}
+
+// confirmLimit is how long a publisher waits for the broker.
+const confirmLimit = time.Second
+
+func confirmed(ctx context.Context, confirm *amqp.DeferredConfirmation) error {
+	ok, err := confirm.WaitContext(ctx)
+	if err == nil && !ok {
+		err = errors.New("the broker has not taken it")
 	}
 	return err
 }

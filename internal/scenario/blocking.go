@@ -56,8 +56,7 @@ func blocking() stage.Scenario {
 		if err := s.Publish(ctx, book, publisher.ToQueue(s.Name("jobs")), 0, events...); err != nil {
 			return err
 		}
-		handled := func() bool { n, _ := book.Done("worker"); return n == len(events) }
-		if err := s.Await(ctx, "that all events are handled", time.Minute, handled); err != nil {
+		if err := handled(ctx, s, book, "worker", len(events)); err != nil {
 			return err
 		}
 		s.Measure("p50", waited.Quantile(0.5))

@@ -91,7 +91,7 @@ func playFanout(ctx context.Context, s *stage.Stage) error {
 				return err
 			}
 		}
-		return s.Settle(ctx, quiet, notices, func() int { return heard(services...) })
+		return s.Settle(ctx, still(s), notices, func() int { return heard(services...) })
 	}
 	var email *stage.Process
 	var err error
@@ -125,7 +125,7 @@ func playFanout(ctx context.Context, s *stage.Stage) error {
 	if _, err := start("email"); err != nil {
 		return err
 	}
-	if err := s.Settle(ctx, quiet, 2*fanoutOrders*len(services), func() int { return heard(services...) }); err != nil {
+	if err := s.Settle(ctx, still(s), 2*fanoutOrders*len(services), func() int { return heard(services...) }); err != nil {
 		return err
 	}
 	s.Count("lost", 2*fanoutOrders*len(services)-heard(services...))

@@ -37,7 +37,7 @@ func lostEvents() stage.Scenario {
 			{Key: lostJobs, Label: "lost of 200 jobs, when their worker is killed (jobs, in the ledger)"},
 			{Key: lostStored, Label: "lost of 300 events that the broker has, when it is killed (stored)"},
 			{Key: lostSent, Label: "lost of the events that are being sent then (sent)"},
-			{Key: lostOrders, Label: "saved orders whose event is lost (orders)"},
+			{Key: lostOrders, Label: "saved orders whose event was never sent (orders)"},
 		},
 		Claims: []stage.Claim{
 			loses(lostJobs, "Broken: a killed worker takes what was acknowledged in advance with it."),
@@ -143,7 +143,7 @@ func drainLost(ctx context.Context, s *stage.Stage, queue, member string) error 
 		return err
 	}
 	attempted := book.Account().Attempted
-	if err := s.Settle(ctx, quiet, attempted, func() int { n, _ := book.Done("reader"); return n }); err != nil {
+	if err := s.Settle(ctx, still(s), attempted, func() int { n, _ := book.Done("reader"); return n }); err != nil {
 		return err
 	}
 	s.Count(queue, book.Account().Consumers[0].Missing)

@@ -43,7 +43,8 @@ func publishNaively(ctx context.Context, s *stage.Stage, _ *localbroker.Node) (s
 
 const storedEvents = 300
 
-// publishPart publishes without confirms: events that the broker has in time, some that it gets when it is killed, or orders that are saved.
+// publishPart publishes events that the broker has in time, some that it gets when it is killed, or orders that are saved and, one by
+// one, confirmed: only that an error is ignored is their mistake.
 func publishPart(ctx context.Context, p *stage.Player) error {
 	how := p.Args["how"]
 	orders, err := sql.Open("sqlite", "file:"+p.Args["db"])
@@ -54,7 +55,7 @@ func publishPart(ctx context.Context, p *stage.Player) error {
 	if _, err := orders.ExecContext(ctx, "CREATE TABLE orders (id TEXT PRIMARY KEY)"); err != nil {
 		return err
 	}
-	to := naive.Publisher{URL: p.URL, Queue: p.Args["queue"], Transient: how == lostStored}
+	to := naive.Publisher{URL: p.URL, Queue: p.Args["queue"], Transient: how == lostStored, Confirms: how == lostOrders}
 	defer to.Close()
 	p.Ready()
 	pace, ok := map[string]time.Duration{lostStored: time.Millisecond, lostSent: 200 * time.Microsecond, lostOrders: 10 * time.Millisecond}[how]
@@ -122,6 +123,7 @@ func publishSafely(ctx context.Context, s *stage.Stage, node *localbroker.Node) 
 		}
 		return nil
 	})
+	s.OnClose(func(context.Context) error { enough(); _ = both.Wait(); return nil }) // also where the play ends before stop is called
 	begun := func() bool { return s.Ledger(lostSent).Attempts() > 1000 }
 	return func() error { enough(); return both.Wait() }, s.Await(ctx, "that all publish", time.Minute, begun)
 }

@@ -29,10 +29,18 @@ func never(text string, figures ...string) stage.Claim {
 	}}
 }
 
-// handled waits until a consumer has had an effect for n events.
+// patience is how long nothing may come where everything should: it is not waited for unless something is missing.
+const patience = 15 * time.Second
+
+// handled waits until a consumer has had an effect for n events, or has had no more for too long.
 func handled(ctx context.Context, s *stage.Stage, book *ledger.Ledger, consumer string, n int) error {
-	return s.Await(ctx, "that events are handled", time.Minute, func() bool {
-		done, _ := book.Done(consumer)
-		return done >= n
-	})
+	return s.Settle(ctx, patience, n, func() int { done, _ := book.Done(consumer); return done })
+}
+
+// still is how long nothing may come: in the broken mode that is the usual end.
+func still(s *stage.Stage) time.Duration {
+	if s.Fixed() {
+		return patience
+	}
+	return quiet
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -90,6 +91,9 @@ func (s *Stage) start(ctx context.Context, name string, output func(line []byte)
 		output = func([]byte) {}
 	}
 	p := &Process{Name: name}
+	if err := s.needGroup(ctx); err != nil {
+		return nil, err
+	}
 	var err error
 	p.Process, err = s.group.Start(ctx, child.Config{
 		Binary: s.run.Executable, Args: append(args, "--log-format", "json"), Environment: s.environment(), Output: output,
@@ -111,9 +115,19 @@ func (s *Stage) start(ctx context.Context, name string, output func(line []byte)
 	return p, nil
 }
 
+// needGroup makes the group of the processes, with the first one.
+func (s *Stage) needGroup(ctx context.Context) (err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.group == nil {
+		s.group, err = child.NewGroup(ctx)
+	}
+	return err
+}
+
 // environment leads a process to the broker, or tells the parts of the shop that there is none.
 func (s *Stage) environment() []string {
-	environment := s.run.Environment(s.URL())
+	environment := s.run.Environment(strings.Join(s.urls, ","))
 	if s.run.Memory {
 		environment = append(environment, "EVDEMO_BUS=memory")
 	}
@@ -160,7 +174,7 @@ type Part func(ctx context.Context, p *Player) error
 
 // Player is what a part gets.
 type Player struct {
-	// URL is the broker's.
+	// URL is the broker's; of several, the first one's.
 	URL string
 	// Args are what the scenario told it.
 	Args map[string]string

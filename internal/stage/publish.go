@@ -1,6 +1,7 @@
 package stage
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -25,7 +26,7 @@ func (s *Stage) Event(eventType, subject string, data any) event.Event {
 
 // Publish publishes events from this process, confirmed, and enters each attempt and outcome into a ledger. PerSecond is how
 // many; 0: as fast as they go. An outcome other than confirmed is no error: the ledger has it.
-func (s *Stage) Publish(ctx context.Context, book *ledger.Ledger, to publisher.Destination, perSecond float64, events ...event.Event) error {
+func (s *Stage) Publish(ctx context.Context, book *ledger.Ledger, to publisher.Destination, perSecond float64, events ...event.Event) (err error) {
 	if s.publisher == nil {
 		p, err := publisher.Open(ctx, publisher.Config{
 			URLs: s.urls, TLS: s.run.TLS, ConnectTimeout: s.run.ConnectTimeout, ConnectionName: "evdemo demo", Logger: s.run.Logger,
@@ -41,7 +42,15 @@ func (s *Stage) Publish(ctx context.Context, book *ledger.Ledger, to publisher.D
 		limit = rate.NewLimiter(rate.Limit(perSecond), max(1, int(perSecond/100)))
 	}
 	var answered sync.WaitGroup
-	defer answered.Wait()
+	defer func() {
+		all := make(chan struct{})
+		go func() { defer close(all); answered.Wait() }() // at the latest when the publisher is closed with the stage
+		select {
+		case <-all:
+		case <-ctx.Done():
+			err = cmp.Or(err, context.Cause(ctx))
+		}
+	}()
 	for _, e := range events {
 		if err := limit.Wait(ctx); err != nil {
 			return err

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/evdemo/evdemo/internal/localbroker"
@@ -19,6 +20,7 @@ import (
 type run struct {
 	Config
 	scenario Scenario
+	saying   sync.Mutex
 	prefix   string
 	broker   string // and its version
 	node     *localbroker.Node
@@ -58,7 +60,7 @@ func Open(ctx context.Context, config Config) (*Stage, error) {
 	if err := r.open(ctx, true); err != nil {
 		return nil, err
 	}
-	s, err := r.openStage(ctx, Fixed)
+	s, err := r.openStage(Fixed)
 	if err == nil {
 		s.fail = func(error) {}
 	}
@@ -95,7 +97,7 @@ func (r *run) open(ctx context.Context, dial bool) error {
 func (r *run) play(ctx context.Context, mode Mode) (p played, err error) {
 	intro := map[Mode]string{Broken: "BROKEN: " + r.scenario.Broken, Fixed: "FIXED: " + r.scenario.Fixed}[mode]
 	r.say("\n%s", wrap(intro, ""))
-	s, err := r.openStage(ctx, mode)
+	s, err := r.openStage(mode)
 	if err != nil {
 		return p, err
 	}
@@ -138,7 +140,11 @@ type played struct {
 	accounts []Account
 }
 
-func (r *run) say(format string, args ...any) { fmt.Fprintf(r.Screen, format+"\n", args...) }
+func (r *run) say(format string, args ...any) {
+	r.saying.Lock()
+	defer r.saying.Unlock()
+	fmt.Fprintf(r.Screen, format+"\n", args...)
+}
 
 // ownNode starts the node of a scenario that harms its broker.
 func (r *run) ownNode(ctx context.Context) (*localbroker.Node, error) {

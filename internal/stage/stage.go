@@ -49,7 +49,7 @@ type Stage struct {
 	run       *run
 	fail      context.CancelCauseFunc // ends the play
 	urls      []string
-	group     *child.Group
+	group     *child.Group // of the processes, once there are any
 	processes []*Process
 	closers   []func(ctx context.Context) error // in the order of their making
 	publisher *publisher.Publisher
@@ -110,8 +110,8 @@ const sayIndent = "  "
 // Name is the name of something on the broker.
 func (s *Stage) Name(name string) string { return s.Prefix + name }
 
-// URL is the broker's.
-func (s *Stage) URL() string { return strings.Join(s.urls, ",") }
+// URL is the broker's; of several, the first one's.
+func (s *Stage) URL() string { return append(s.urls, "")[0] }
 
 // Session is a connection of this process to the broker, the same each time while it lives.
 func (s *Stage) Session(ctx context.Context) (*session.Session, error) {
@@ -260,16 +260,13 @@ func (s *Stage) OnClose(end func(context.Context) error) { s.onClose(end) }
 func (s *Stage) onClose(end func(context.Context) error) { s.closers = append(s.closers, end) }
 
 // openStage makes a stage, with nothing on it.
-func (r *run) openStage(ctx context.Context, mode Mode) (s *Stage, err error) {
+func (r *run) openStage(mode Mode) (s *Stage, err error) {
 	s = &Stage{
 		Mode: mode, Rand: rand.New(rand.NewPCG(r.Seed, 0)), Prefix: r.prefix + string(mode) + ".", run: r,
 		urls: r.URLs, figures: Figures{},
 	}
 	if s.Dir, err = os.MkdirTemp("", "evdemo-demo-"); err != nil {
 		return nil, err
-	}
-	if s.group, err = child.NewGroup(ctx); err != nil {
-		return nil, errors.Join(err, os.RemoveAll(s.Dir))
 	}
 	return s, nil
 }
@@ -300,9 +297,14 @@ func (s *Stage) Close(ctx context.Context) (err error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUpLimit)
 	defer cancel()
 	s.endAll()
-	s.group.Close()
+	if s.group != nil {
+		s.group.Close()
+	}
 	for _, end := range slices.Backward(s.closers) {
 		err = errors.Join(err, end(ctx))
 	}
-	return errors.Join(err, os.RemoveAll(s.Dir))
+	if err = errors.Join(err, os.RemoveAll(s.Dir)); err != nil && !errors.Is(err, ErrLeftBehind) {
+		err = fmt.Errorf("%w: %w", ErrLeftBehind, err)
+	}
+	return err
 }
