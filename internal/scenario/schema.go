@@ -125,7 +125,7 @@ func playSchema(ctx context.Context, s *stage.Stage) error {
 		})
 	}
 	done := func() int { one, _ := book.Done("reads amount"); two, _ := book.Done("reads total"); return one + two }
-	if err := errors.Join(programs.Wait(), s.Settle(ctx, still(s), 2*schemaEach*len(shapes), done), s.StopAll()); err != nil {
+	if err := errors.Join(programs.Wait(), s.Settle(ctx, still(s), 2*book.Attempts(), done), s.StopAll()); err != nil {
 		return err
 	}
 	readers := book.Account().Consumers
