@@ -194,7 +194,7 @@ func playPart(ctx context.Context, app *App, s stage.Scenario, opts *demoOptions
 			return err
 		}
 	}
-	player := &stage.Player{URL: append(broker.URLs, "")[0], Ready: func() { app.Logger().Info("ready") }}
+	player := &stage.Player{URLs: broker.URLs, URL: append(broker.URLs, "")[0], TLS: broker.TLS, Ready: func() { app.Logger().Info("ready") }}
 	if err := json.Unmarshal([]byte(opts.partArgs), &player.Args); err != nil {
 		return usageErrorf("--part-args: %v", err)
 	}

@@ -4,6 +4,7 @@ package naive
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"time"
@@ -16,6 +17,7 @@ import (
 // Consumer is a consumer as it stands in many a first program.
 type Consumer struct {
 	URL, Queue string
+	TLS        *tls.Config
 	// AutoAck has the broker forget each event as soon as it is sent.
 	AutoAck bool
 	// Prefetch is how many events the broker may send ahead where they are acknowledged; 0: all of them.
@@ -26,7 +28,7 @@ type Consumer struct {
 
 // Run handles events one after the other until ctx ends. An event that fails is given back to the queue at once.
 func (c Consumer) Run(ctx context.Context, handle func(event.Event) error) error {
-	conn, channel, err := open(c.URL)
+	conn, channel, err := open(c.URL, c.TLS)
 	if err != nil {
 		return err
 	}
@@ -76,7 +78,7 @@ type Publisher struct {
 // Publish hands an event to the connection, of which there is a new one after an error. Without Confirms nil says little.
 func (p *Publisher) Publish(ctx context.Context, e event.Event) (err error) {
 	if p.channel == nil {
-		if p.conn, p.channel, err = open(p.URL); err == nil && p.Confirms {
+		if p.conn, p.channel, err = open(p.URL, nil); err == nil && p.Confirms {
 			err = p.channel.Confirm(false)
 		}
 		if err != nil {
@@ -124,8 +126,8 @@ func (p *Publisher) Close() {
 }
 
 // Declare declares a durable classic queue, as tutorials do.
-func Declare(url, queue string) error {
-	conn, channel, err := open(url)
+func Declare(url string, security *tls.Config, queue string) error {
+	conn, channel, err := open(url, security)
 	if err != nil {
 		return err
 	}
@@ -134,8 +136,8 @@ func Declare(url, queue string) error {
 	return err
 }
 
-func open(url string) (*amqp.Connection, *amqp.Channel, error) {
-	conn, err := amqp.DialConfig(url, amqp.Config{Dial: amqp.DefaultDial(5 * time.Second), Properties: amqp.Table{"connection_name": "evdemo demo (naive)"}})
+func open(url string, security *tls.Config) (*amqp.Connection, *amqp.Channel, error) {
+	conn, err := amqp.DialConfig(url, amqp.Config{TLSClientConfig: security, Dial: amqp.DefaultDial(5 * time.Second), Properties: amqp.Table{"connection_name": "evdemo demo (naive)"}})
 	if err != nil {
 		return nil, nil, fmt.Errorf("connect: %w", err)
 	}

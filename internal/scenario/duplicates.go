@@ -4,7 +4,6 @@ import (
 	"context"
 	"net/http"
 	"path/filepath"
-	"strings"
 	"sync"
 	"time"
 
@@ -139,7 +138,7 @@ func duplicatesPart(ctx context.Context, p *stage.Player) error {
 		return err
 	}
 	defer service.Close()
-	w, err := worker.New(worker.Config{URLs: strings.Split(p.URL, ","), Queue: p.Args["queue"]}, worker.Wrap(service.Handle, worker.Dedup(store)))
+	w, err := worker.New(worker.Config{URLs: p.URLs, TLS: p.TLS, Queue: p.Args["queue"]}, worker.Wrap(service.Handle, worker.Dedup(store)))
 	if err != nil {
 		return err
 	}

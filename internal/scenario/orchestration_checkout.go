@@ -112,7 +112,7 @@ func playCheckout(ctx context.Context, s *stage.Stage) error {
 
 // checkoutPart takes orders from a queue, and makes one call after the other for each.
 func checkoutPart(ctx context.Context, p *stage.Player) error {
-	return naive.Consumer{URL: p.URL, Queue: p.Args["queue"], Prefetch: 1, Ready: p.Ready}.Run(ctx, func(e event.Event) error {
+	return naive.Consumer{URL: p.URL, TLS: p.TLS, Queue: p.Args["queue"], Prefetch: 1, Ready: p.Ready}.Run(ctx, func(e event.Event) error {
 		for _, call := range []string{checkoutCharge, checkoutReserve, checkoutShip} {
 			ok, err := checkoutCall(ctx, p.Args["world"], call, e.ID)
 			if err == nil && !ok {

@@ -144,7 +144,7 @@ func poisonQueue(ctx context.Context, s *stage.Stage, queue string) error {
 		return s.Topology(ctx, topology.Spec{Queues: map[string]topology.Queue{"orders": policy}})
 	}
 	s.Remove(topology.Resources{Queues: []topology.QueueDef{{Name: queue}}})
-	return naive.Declare(s.URL(), queue)
+	return naive.Declare(s.URL(), s.TLS(), queue)
 }
 
 // poisonPart is a consumer that gives back at once what the service does not handle.
@@ -154,6 +154,6 @@ func poisonPart(ctx context.Context, p *stage.Player) error {
 		return err
 	}
 	defer service.Close()
-	consumer := naive.Consumer{URL: p.URL, Queue: p.Args["queue"], Prefetch: 1, Ready: p.Ready}
+	consumer := naive.Consumer{URL: p.URL, TLS: p.TLS, Queue: p.Args["queue"], Prefetch: 1, Ready: p.Ready}
 	return consumer.Run(ctx, func(e event.Event) error { return service.Handle(ctx, &worker.Delivery{Event: e}) })
 }

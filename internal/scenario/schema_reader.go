@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"os"
-	"strings"
 
 	eventschema "github.com/evdemo/evdemo/event/schema"
 	"github.com/evdemo/evdemo/internal/stage"
@@ -40,7 +39,7 @@ func schemaReader(ctx context.Context, p *stage.Player) error {
 		}
 		read = worker.Wrap(read, worker.Schemas(reader))
 	}
-	w, err := worker.New(worker.Config{URLs: strings.Split(p.URL, ","), Queue: p.Args["queue"]}, read)
+	w, err := worker.New(worker.Config{URLs: p.URLs, TLS: p.TLS, Queue: p.Args["queue"]}, read)
 	if err != nil {
 		return err
 	}

@@ -1,11 +1,11 @@
 package scenario
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/url"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -18,13 +18,17 @@ import (
 
 // herdPart has clients that connect again whenever they lose their connection, and prints a line for each one that is back.
 func herdPart(ctx context.Context, p *stage.Player) error {
-	first, _, _ := strings.Cut(p.URL, ",")
-	broker, err := url.Parse(first)
+	broker, err := url.Parse(p.URL)
 	if err != nil {
 		return errors.New("broker URL is not well-formed") // the error has the password in it
 	}
+	security := p.TLS
+	if security != nil { // the door has no certificate of its own
+		security = security.Clone()
+		security.ServerName = cmp.Or(security.ServerName, broker.Hostname())
+	}
 	broker.Host = p.Args["door"]
-	config := session.Config{URLs: []string{broker.String()}, Name: "evdemo demo thundering-herd"}
+	config := session.Config{URLs: []string{broker.String()}, TLS: security, Name: "evdemo demo thundering-herd"}
 	sessions := make([]*session.Session, herdClients)
 	var opening, clients errgroup.Group
 	opening.SetLimit(8)

@@ -3,6 +3,7 @@ package stage
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -174,8 +175,10 @@ type Part func(ctx context.Context, p *Player) error
 
 // Player is what a part gets.
 type Player struct {
-	// URL is the broker's; of several, the first one's.
-	URL string
+	// URLs and TLS lead to the broker. URL is the first one, for what takes only one.
+	URLs []string
+	URL  string
+	TLS  *tls.Config
 	// Args are what the scenario told it.
 	Args map[string]string
 	// Ready says that the part works.

@@ -2,6 +2,7 @@ package stage
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -112,6 +113,9 @@ func (s *Stage) Name(name string) string { return s.Prefix + name }
 
 // URL is the broker's; of several, the first one's.
 func (s *Stage) URL() string { return append(s.urls, "")[0] }
+
+// TLS is what is used for an amqps:// URL; nil for the system's.
+func (s *Stage) TLS() *tls.Config { return s.run.TLS }
 
 // Session is a connection of this process to the broker, the same each time while it lives.
 func (s *Stage) Session(ctx context.Context) (*session.Session, error) {
