@@ -35,7 +35,7 @@ func (s *Stage) Publish(ctx context.Context, book *ledger.Ledger, to publisher.D
 			return err
 		}
 		s.publisher = p
-		s.onClose(func(ctx context.Context) error { return ignoreUnconfirmed(p.Close(ctx)) })
+		s.OnClose(func(ctx context.Context) error { return ignoreUnconfirmed(p.Close(ctx)) })
 	}
 	limit := rate.NewLimiter(rate.Inf, 1)
 	if perSecond > 0 {

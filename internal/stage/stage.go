@@ -127,7 +127,7 @@ func (s *Stage) Session(ctx context.Context) (*session.Session, error) {
 		return nil, err
 	}
 	s.conn = conn
-	s.onClose(func(context.Context) error { conn.Close(); return nil })
+	s.OnClose(func(context.Context) error { conn.Close(); return nil })
 	return conn, nil
 }
 
@@ -154,7 +154,7 @@ func (s *Stage) Remove(resources topology.Resources) {
 		return
 	}
 	urls := s.urls
-	s.onClose(func(ctx context.Context) error {
+	s.OnClose(func(ctx context.Context) error {
 		conn, err := session.DialWithin(ctx, session.Config{URLs: urls, TLS: s.run.TLS, Name: "evdemo demo"}, cleanUpLimit)
 		if err == nil {
 			defer conn.Close()
@@ -181,7 +181,7 @@ func (s *Stage) OwnNode(ctx context.Context) (*localbroker.Node, error) {
 func (s *Stage) Link(ctx context.Context, accepted func()) (*link.Link, error) {
 	l, err := link.New(ctx, s.URL(), accepted)
 	if err == nil {
-		s.onClose(func(context.Context) error { l.Close(); return nil })
+		s.OnClose(func(context.Context) error { l.Close(); return nil })
 	}
 	return l, err
 }
@@ -213,7 +213,7 @@ func (s *Stage) Serve(ctx context.Context, handler http.Handler) (url string, er
 	server := &http.Server{Handler: handler, ReadHeaderTimeout: time.Minute}
 	ended := make(chan struct{})
 	go func() { defer close(ended); _ = server.Serve(listener) }()
-	s.onClose(func(context.Context) error { err := server.Close(); <-ended; return err })
+	s.OnClose(func(context.Context) error { err := server.Close(); <-ended; return err })
 	return "http://" + listener.Addr().String(), nil
 }
 
@@ -236,14 +236,13 @@ func (s *Stage) Await(ctx context.Context, what string, limit time.Duration, hol
 // Settle waits until a count has come to want or has not changed for quiet: what has not come by then will not come.
 func (s *Stage) Settle(ctx context.Context, quiet time.Duration, want int, count func() int) error {
 	last, since := -1, time.Now()
-	err := s.Await(ctx, "that nothing more comes", 2*time.Minute, func() bool {
+	return s.Await(ctx, "that nothing more comes", 2*time.Minute, func() bool {
 		n := count()
 		if n != last {
 			last, since = n, time.Now()
 		}
 		return n >= want || time.Since(since) > quiet
 	})
-	return err
 }
 
 // Pause lets time pass that belongs to the play, such as that of an outage. It is not for waiting for something.
@@ -259,9 +258,7 @@ func (s *Stage) Pause(ctx context.Context, d time.Duration) error {
 }
 
 // OnClose has something done at the end of the stage, also where ctx has ended by then. What was made last ends first.
-func (s *Stage) OnClose(end func(context.Context) error) { s.onClose(end) }
-
-func (s *Stage) onClose(end func(context.Context) error) { s.closers = append(s.closers, end) }
+func (s *Stage) OnClose(end func(context.Context) error) { s.closers = append(s.closers, end) }
 
 // openStage makes a stage, with nothing on it.
 func (r *run) openStage(mode Mode) (s *Stage, err error) {
