@@ -16,6 +16,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/evdemo/evdemo/internal/brokertest"
 )
 
 // Every command in a block of shell in the README and in docs/ is run, in the order of the pages, as a
@@ -88,8 +90,11 @@ func (r *reader) command(ctx context.Context, line string) *exec.Cmd {
 
 func (r *reader) run(t *testing.T, line string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), provePatience)
 	defer cancel()
+	if arguments, is := strings.CutPrefix(line, "evdemo demo"); is { // as in newUserOf
+		line = brokertest.Evdemo(t) + " demo" + arguments
+	}
 	out, err := r.command(ctx, line).CombinedOutput()
 	assert.NoError(t, err, "%s\n%s", line, out)
 }
