@@ -109,6 +109,18 @@ func (p *Process) Kill() bool {
 	return p.EndedBy() == syscall.SIGKILL
 }
 
+// Terminate ends the process in good order, or with a kill once enough is closed, and tells whether it was in time.
+func (p *Process) Terminate(enough <-chan struct{}) (inTime bool) {
+	p.Signal(syscall.SIGTERM)
+	select {
+	case <-p.exited:
+		return true
+	case <-enough:
+		p.Kill()
+		return false
+	}
+}
+
 // EndedBy is the signal that was the process's end; 0 where none was. It waits for the end.
 func (p *Process) EndedBy() syscall.Signal {
 	<-p.exited

@@ -21,6 +21,7 @@ type processes struct {
 	*run
 	victim   *stage.Process
 	payments []*paymentProcess
+	queues   topology.Resources // all of the shop's
 }
 
 // paymentProcess is one of those that compete for payments.
@@ -30,7 +31,9 @@ type paymentProcess struct {
 }
 
 func (p *processes) start(ctx context.Context) error {
-	p.stage.Remove(system.Resources(service.Choreography, p.stage.Prefix))
+	resources := system.Resources(service.Choreography, p.stage.Prefix)
+	p.queues = topology.Resources{Queues: resources.Queues}
+	p.stage.Remove(resources)
 	// It is first: with it is the relay, which nobody kills here.
 	if err := p.startOthers(ctx); err != nil {
 		return err
@@ -46,7 +49,6 @@ func (p *processes) start(ctx context.Context) error {
 			p.victim = process
 		}
 	}
-	// Its orders are known to it by their subject.
 	_, err := p.stage.Start(ctx, broadcast, p.hear, "listen", "--topic", p.stage.Name(shop.Orders), "--no-declare", "-o", "json")
 	if err != nil {
 		return err
@@ -157,7 +159,7 @@ func (p *processes) left(ctx context.Context) (n int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	states, err := topology.Resources{Queues: system.Resources(service.Choreography, p.stage.Prefix).Queues}.Inspect(ctx, conn)
+	states, err := p.queues.Inspect(ctx, conn)
 	for _, state := range states {
 		n += state.Messages
 	}

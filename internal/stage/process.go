@@ -10,7 +10,6 @@ import (
 	"log/slog"
 	"strings"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/evdemo/evdemo/internal/child"
@@ -34,6 +33,15 @@ type Process struct {
 func (p *Process) Kill() bool {
 	p.told.Store(true)
 	return p.Process.Kill()
+}
+
+// terminate ends the process in good order, or with a kill after a grace, and tells whether it was in time.
+func (p *Process) terminate(grace time.Duration) (inTime bool) {
+	p.told.Store(true)
+	enough := make(chan struct{})
+	timer := time.AfterFunc(grace, func() { close(enough) })
+	defer timer.Stop()
+	return p.Terminate(enough)
 }
 
 // watch ends the play where a process fails that nobody has told to end: what comes of it then says nothing.
@@ -140,14 +148,7 @@ func (p *Process) URL() string { return p.url }
 
 // Stop ends a process in good order, or with a kill where it takes too long, which is an error.
 func (p *Process) Stop() error {
-	p.told.Store(true)
-	p.Signal(syscall.SIGTERM)
-	timer := time.NewTimer(childGrace)
-	defer timer.Stop()
-	select {
-	case <-p.Exited():
-	case <-timer.C:
-		p.Kill()
+	if !p.terminate(childGrace) {
 		return fmt.Errorf("%s had not ended %v after SIGTERM", p.Name, childGrace)
 	}
 	if err := p.Err(); err != nil && p.EndedBy() == 0 {

@@ -78,12 +78,16 @@ func newRun(scenario Scenario, config Config) *run {
 	return r
 }
 
+func (r *run) session(urls []string) session.Config {
+	return session.Config{URLs: urls, TLS: r.TLS, Name: "evdemo demo " + r.scenario.Name}
+}
+
 // open looks for the broker, and says where it is.
 func (r *run) open(ctx context.Context, dial bool) error {
 	if !dial || r.Memory {
 		return nil
 	}
-	conn, err := session.DialWithin(ctx, session.Config{URLs: r.URLs, TLS: r.TLS, Name: "evdemo demo"}, r.ConnectTimeout)
+	conn, err := session.DialWithin(ctx, r.session(r.URLs), r.ConnectTimeout)
 	if err != nil {
 		return err
 	}
@@ -123,7 +127,7 @@ func (r *run) explain(ctx, playing context.Context, err error) error {
 	if ctx.Err() != nil || r.Memory || !r.scenario.Dials() {
 		return err
 	}
-	conn, gone := session.DialWithin(ctx, session.Config{URLs: r.URLs, TLS: r.TLS, Name: "evdemo demo"}, brokerLimit)
+	conn, gone := session.DialWithin(ctx, r.session(r.URLs), brokerLimit)
 	if gone != nil {
 		return fmt.Errorf("the broker is gone: %w: %w", gone, err)
 	}

@@ -13,7 +13,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/evdemo/evdemo/event"
@@ -36,7 +35,7 @@ const (
 )
 
 // Stage is where one mode of a scenario is played. Its methods are for the goroutine of the play, but for Do, Measure, Count,
-// Say and Ledger, which any may call.
+// Ledger, Say, Await, Settle and Pause, which any may call.
 type Stage struct {
 	// Mode is which of the two times this is.
 	Mode Mode
@@ -56,10 +55,9 @@ type Stage struct {
 	publisher *publisher.Publisher
 	conn      *session.Session
 
-	books []book
-
-	mu      sync.Mutex
+	mu      sync.Mutex // guards what follows, and the making of group
 	figures Figures
+	books   []book
 }
 
 // book is a ledger with a name.
@@ -131,9 +129,7 @@ func (s *Stage) Session(ctx context.Context) (*session.Session, error) {
 	return conn, nil
 }
 
-func (s *Stage) session() session.Config {
-	return session.Config{URLs: s.urls, TLS: s.run.TLS, Name: "evdemo demo " + s.run.scenario.Name}
-}
+func (s *Stage) session() session.Config { return s.run.session(s.urls) }
 
 // Topology declares what spec says, with the names of this stage, and has it removed with the stage. What consumers declare
 // that join later is to be in it, too.
@@ -153,9 +149,8 @@ func (s *Stage) Remove(resources topology.Resources) {
 	if s.run.Memory || s.run.node != nil { // there is nothing, or it goes with the node
 		return
 	}
-	urls := s.urls
 	s.OnClose(func(ctx context.Context) error {
-		conn, err := session.DialWithin(ctx, session.Config{URLs: urls, TLS: s.run.TLS, Name: "evdemo demo"}, cleanUpLimit)
+		conn, err := session.DialWithin(ctx, s.session(), cleanUpLimit)
 		if err == nil {
 			defer conn.Close()
 			err = resources.Delete(ctx, conn, topology.EvenShared())
@@ -277,15 +272,7 @@ func (r *run) openStage(mode Mode) (s *Stage, err error) {
 func (s *Stage) endAll() {
 	var ending sync.WaitGroup
 	for _, p := range s.processes {
-		ending.Go(func() {
-			p.told.Store(true)
-			p.Signal(syscall.SIGTERM)
-			select {
-			case <-p.Exited():
-			case <-time.After(closeGrace):
-				p.Kill()
-			}
-		})
+		ending.Go(func() { p.terminate(closeGrace) })
 	}
 	ending.Wait()
 }

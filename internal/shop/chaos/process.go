@@ -122,19 +122,13 @@ func (p *process) ended(ctx context.Context, l *life) (again bool, err error) {
 
 // terminate has the child end in good order, and kills it where it does not.
 func (p *process) terminate(ctx context.Context, l *life) {
-	l.Signal(syscall.SIGTERM)
 	ctx, cancel := context.WithTimeout(ctx, p.crew.grace)
 	defer cancel()
-	select {
-	case <-l.Exited():
-		if l.Err() != nil && l.EndedBy() != syscall.SIGTERM { // by which one ends that has just been started
-			p.ill("has failed after SIGTERM", l)
-		}
-	case <-ctx.Done():
-		l.Kill()
-		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-			p.crew.tally.crash(fmt.Sprintf("%s had not ended %v after SIGTERM", p.name, p.crew.grace))
-		}
+	switch inTime := l.Terminate(ctx.Done()); {
+	case inTime && l.Err() != nil && l.EndedBy() != syscall.SIGTERM: // by which one ends that has just been started
+		p.ill("has failed after SIGTERM", l)
+	case !inTime && errors.Is(ctx.Err(), context.DeadlineExceeded):
+		p.crew.tally.crash(fmt.Sprintf("%s had not ended %v after SIGTERM", p.name, p.crew.grace))
 	}
 }
 
