@@ -2,8 +2,10 @@ package session_test
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"strings"
 	"testing"
@@ -107,6 +109,45 @@ func listen(t *testing.T, serve func(net.Conn)) (address string) {
 	}()
 	t.Cleanup(func() { _ = l.Close(); <-done })
 	return l.Addr().String()
+}
+
+// A broker that dies while somebody logs in has not refused him: dialling again helps.
+func TestConnectionLostDuringTheLogin(t *testing.T) {
+	t.Parallel()
+	address := strings.TrimSuffix(strings.SplitN(brokertest.URL(t), "@", 2)[1], "/")
+	for frames, after := range []string{"nothing", "connection.start", "connection.tune"} {
+		t.Run(after, func(t *testing.T) {
+			t.Parallel()
+			mortal := listen(t, func(c net.Conn) { relayFrames(c, address, frames) })
+			_, err := session.Dial(t.Context(), session.Config{URLs: []string{"amqp://guest:guest@" + mortal + "/"}})
+			require.ErrorIs(t, err, session.ErrUnreachable)
+			require.NotErrorIs(t, err, session.ErrLogin)
+		})
+	}
+}
+
+// relayFrames connects a client with a broker, until the broker has sent that many frames.
+func relayFrames(client net.Conn, address string, frames int) {
+	defer client.Close()
+	broker, err := net.Dial("tcp", address) //nolint:noctx // both ends are closed with the test
+	if err != nil {
+		return
+	}
+	defer broker.Close()
+	go func() { _, _ = io.Copy(broker, client) }()
+	header := make([]byte, 7) // type, channel, size
+	for range frames {
+		if _, err := io.ReadFull(broker, header); err != nil {
+			return
+		}
+		_, _ = client.Write(header)
+		if _, err := io.CopyN(client, broker, int64(binary.BigEndian.Uint32(header[3:]))+1); err != nil {
+			return
+		}
+	}
+	if frames > 0 {
+		_, _ = broker.Read(header) // the client has answered
+	}
 }
 
 func TestDialHeedsTheContext(t *testing.T) {

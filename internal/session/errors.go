@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
 )
@@ -22,6 +23,8 @@ var (
 	ErrURL = errors.New("invalid broker URL")
 	// ErrEnded reports the use of a session whose connection is gone.
 	ErrEnded = errors.New("connection to the broker has ended")
+
+	errLostInLogin = errors.New("the connection was lost during the login")
 )
 
 // DialError tells which step of a dial failed at which address. It never holds a password.
@@ -73,11 +76,25 @@ func dialError(addr, step string, err error) *DialError {
 	return e
 }
 
+// refusalDelay is less than the three seconds for which RabbitMQ is silent before it closes a
+// connection whose user or password is wrong (SILENT_CLOSE_DELAY in its rabbit_reader).
+const refusalDelay = 2500 * time.Millisecond
+
+// handshakeError tells a connection that was lost during the login from a refused one. The client
+// gives a refusal of its own making for both. But RabbitMQ answers a virtual host that it refuses,
+// and for a user that it refuses the client asks for no answer, and gets a late end.
+func handshakeError(err error, sinceHeard time.Duration) error {
+	if errors.Is(err, amqp.ErrVhost) || errors.Is(err, amqp.ErrCredentials) && sinceHeard < refusalDelay {
+		return errLostInLogin
+	}
+	return err
+}
+
 func (e *DialError) sortReply(reply *amqp.Error) {
 	switch {
 	case errors.Is(reply, amqp.ErrCredentials), reply.Code == amqp.AccessRefused && e.Step == "open" && !reply.Server:
 		e.Step, e.Kind = "login", ErrLogin
-	case errors.Is(reply, amqp.ErrVhost), reply.Code == amqp.NotAllowed, reply.Code == amqp.AccessRefused:
+	case reply.Code == amqp.NotAllowed, reply.Code == amqp.AccessRefused:
 		e.Step, e.Kind = "vhost", ErrLogin
 	case errors.Is(reply, amqp.ErrSASL):
 		e.Step, e.Kind = "login", ErrLogin

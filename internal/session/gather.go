@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -25,7 +26,8 @@ const (
 // socket would keep the client's locks, and the client could not shut down.
 type gatherConn struct {
 	net.Conn
-	in *bufio.Reader
+	in    *bufio.Reader
+	heard atomic.Pointer[time.Time] // when the first bytes came
 
 	mu      sync.Mutex
 	more    sync.Cond // the buffer has something, or the connection is closing
@@ -49,6 +51,10 @@ func newGatherConn(conn net.Conn) *gatherConn {
 // Read reads through a buffer of 64 KiB.
 func (g *gatherConn) Read(p []byte) (int, error) {
 	n, err := g.in.Read(p)
+	if n > 0 && g.heard.Load() == nil {
+		now := time.Now()
+		g.heard.Store(&now)
+	}
 	if err != nil {
 		g.fail(err)
 	}
@@ -139,6 +145,14 @@ func (g *gatherConn) Close() error {
 		g.closeErr = g.Conn.Close()
 	})
 	return g.closeErr
+}
+
+// sinceHeard is how long ago the first bytes came; zero where none did.
+func (g *gatherConn) sinceHeard() time.Duration {
+	if heard := g.heard.Load(); heard != nil {
+		return time.Since(*heard)
+	}
+	return 0
 }
 
 // abort closes the connection without sending what has gathered.

@@ -159,7 +159,7 @@ func open(ctx context.Context, socket *gatherConn, t target, name string) (*amqp
 		err = context.Cause(ctx)
 	}
 	if err != nil {
-		return nil, err
+		return nil, handshakeError(err, socket.sinceHeard())
 	}
 	return conn, nil
 }
