@@ -243,14 +243,14 @@ func parseSchedule(text string) ([]time.Duration, error) {
 }
 
 // openDedup opens the store that --dedup names; nil where it names none.
-func openDedup(ctx context.Context, app *App, name string) (worker.DedupStore, func() error, error) {
+func openDedup(ctx context.Context, app *App, name string, lease time.Duration) (worker.DedupStore, func() error, error) {
 	switch name {
 	case "":
 		return nil, func() error { return nil }, nil
 	case "memory":
 		return worker.NewMemoryStore(worker.MemoryConfig{}), func() error { return nil }, nil
 	}
-	store, err := openInbox(ctx, app, "--dedup", name)
+	store, err := openInbox(ctx, app, "--dedup", name, lease)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/evdemo/evdemo/worker"
 	"github.com/evdemo/evdemo/worker/inbox"
@@ -26,12 +27,17 @@ func checkInbox(flag, name string) error {
 	return checkDatabase(flag, name)
 }
 
-// openInbox opens the store that a flag names: a SQLite file, or a database on PostgreSQL.
-func openInbox(ctx context.Context, app *App, flag, name string) (store inboxStore, err error) {
-	if strings.HasPrefix(name, "postgres://") || strings.HasPrefix(name, "postgresql://") {
+// onPostgres reports whether the name of a store is that of a database on PostgreSQL.
+func onPostgres(name string) bool {
+	return strings.HasPrefix(name, "postgres://") || strings.HasPrefix(name, "postgresql://")
+}
+
+// openInbox opens the store that a flag names: a SQLite file, with a lease, or a database on PostgreSQL.
+func openInbox(ctx context.Context, app *App, flag, name string, lease time.Duration) (store inboxStore, err error) {
+	if onPostgres(name) {
 		store, err = postgres.Open(ctx, postgres.Config{URL: name, Logger: app.Logger()})
 	} else {
-		store, err = inbox.Open(ctx, inbox.Config{Path: name})
+		store, err = inbox.Open(ctx, inbox.Config{Path: name, Lease: lease})
 	}
 	if err == nil {
 		return store, nil

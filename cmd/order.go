@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/evdemo/evdemo/worker"
+	"github.com/evdemo/evdemo/worker/inbox"
 )
 
 // orderOptions are the flags that keep events in order.
@@ -97,7 +98,7 @@ func (o *orderOptions) gate(ctx context.Context, app *App) (*worker.Gate, func()
 	if o.causal == "" {
 		return nil, func() error { return nil }, nil
 	}
-	store, err := openInbox(ctx, app, "--causal", o.causal)
+	store, err := openInbox(ctx, app, "--causal", o.causal, inbox.DefaultLease)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/evdemo/evdemo/topology"
 	"github.com/evdemo/evdemo/worker"
+	"github.com/evdemo/evdemo/worker/inbox"
 )
 
 const workLong = `Compete for the events of a queue: each goes to one of its workers.
@@ -45,8 +46,8 @@ compatible, each with the next: where one is not, that is said at start.
 
 --dedup FILE remembers in a SQLite database which events have been handled, --dedup postgres://user@host/name
 in one that workers on several machines share, "--dedup memory" in this process, up to 100,000 of them for
-an hour. A duplicate is acknowledged and not handled. A password that is not in the URL comes from PGPASSWORD
-or ~/.pgpass.
+an hour. A duplicate is acknowledged and not handled. What a killed worker had in hand waits until its
+--dedup-lease in the file has run out. A password that is not in the URL comes from PGPASSWORD or ~/.pgpass.
 
 --ordered-by subject keeps the events of one subject in order while those of others go on, up to
 --concurrency at a time. A failed one is tried again in its place. Across workers a queue with
@@ -89,6 +90,7 @@ type workOptions struct {
 	timeout     time.Duration
 	acceptRaw   bool
 	dedup       string
+	dedupLease  time.Duration
 }
 
 // newWorkCommand builds "work". Tests pass run to look at what was parsed.
@@ -123,6 +125,7 @@ func (o *workOptions) addFlags(flags *pflag.FlagSet) {
 	flags.DurationVar(&o.timeout, "timeout", 0, "how long one attempt may take (0: no limit; --http: 30s)")
 	flags.BoolVar(&o.acceptRaw, "accept-raw", false, "handle messages that are no events too, instead of dead-lettering them")
 	flags.StringVar(&o.dedup, "dedup", "", "handle each event once: a SQLite file that remembers which were handled, or postgres://user@host/name, or memory")
+	flags.DurationVar(&o.dedupLease, "dedup-lease", inbox.DefaultLease, "how long a worker of the --dedup file that shows no life keeps others waiting for what it had in hand")
 	o.orderOptions.addFlags(flags)
 	o.readOptions.addFlags(flags)
 	o.handlerOptions.addFlags(flags)
@@ -141,6 +144,10 @@ func (o *workOptions) check() error {
 		return errEmptySchema
 	case o.given("dedup") && o.dedup == "":
 		return errors.New("--dedup is empty: want a file, postgres://user@host/name, or memory")
+	case o.given("dedup-lease") && (o.dedup == "" || o.dedup == "memory" || onPostgres(o.dedup)):
+		return errors.New("--dedup-lease is for workers that share a file: add --dedup FILE")
+	case o.dedupLease < inbox.MinLease:
+		return fmt.Errorf("--dedup-lease %v: want at least %v", o.dedupLease, inbox.MinLease)
 	case o.timeout < 0:
 		return fmt.Errorf("--timeout %v: want 0 or more", o.timeout)
 	}
@@ -165,7 +172,7 @@ func runWork(ctx context.Context, app *App, opts *workOptions) error {
 		return usageError(err)
 	}
 	defer closeHandler()
-	store, closeStore, err := openDedup(ctx, app, opts.dedup)
+	store, closeStore, err := openDedup(ctx, app, opts.dedup, opts.dedupLease)
 	if err != nil {
 		return err
 	}

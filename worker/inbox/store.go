@@ -26,8 +26,9 @@ const (
 	DefaultRetention = 30 * 24 * time.Hour
 	// DefaultBusyTimeout is how long a write waits for other programs.
 	DefaultBusyTimeout = 5 * time.Second
+	// MinLease is the shortest lease.
+	MinLease = 100 * time.Millisecond
 
-	minLease = 100 * time.Millisecond
 	// recentEntries is how many handled events are known without asking the file.
 	recentEntries = 10_000
 )
@@ -69,8 +70,8 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Retention < 0 {
 		errs = append(errs, fmt.Errorf("retention %v is negative", c.Retention))
 	}
-	if c.Lease < minLease {
-		errs = append(errs, fmt.Errorf("lease %v is less than %v", c.Lease, minLease))
+	if c.Lease < MinLease {
+		errs = append(errs, fmt.Errorf("lease %v is less than %v", c.Lease, MinLease))
 	}
 	if c.BusyTimeout < time.Millisecond {
 		errs = append(errs, fmt.Errorf("busy timeout %v is less than 1ms", c.BusyTimeout))
