@@ -12,9 +12,6 @@ import (
 	"github.com/evdemo/evdemo/internal/stage"
 	"github.com/evdemo/evdemo/publisher"
 	"github.com/evdemo/evdemo/topology"
-	"github.com/evdemo/evdemo/worker"
-	"github.com/evdemo/evdemo/worker/inbox"
-	"github.com/evdemo/evdemo/worker/webhook"
 )
 
 const duplicatesOrders, duplicatesKill = 100, 40
@@ -30,7 +27,6 @@ func duplicates() stage.Scenario {
 		Broken: "each event that comes is charged for.",
 		Fixed:  "the worker remembers the ids of what it has handled (--dedup), and the payment service those of what it has charged for.",
 		Play:   playDuplicates,
-		Parts:  map[string]stage.Part{"worker": duplicatesPart},
 		Figures: []stage.Figure{
 			{Key: "requests", Label: "for 100 orders: requests to the payment service"},
 			{Key: "charges", Label: "for 100 orders: charges made"},
@@ -72,13 +68,11 @@ func playDuplicates(ctx context.Context, s *stage.Stage) error {
 		}
 		s.Rand.Shuffle(len(events), func(i, j int) { events[i], events[j] = events[j], events[i] })
 	}
-	start := func(name string) (*stage.Process, error) {
-		if s.Fixed() {
-			return s.StartPart(ctx, name, "worker", nil, map[string]string{"queue": queue, "service": endpoint, "db": filepath.Join(s.Dir, "handled.db")})
-		}
-		return s.Start(ctx, name, nil, "work", "--queue", queue, "--http", endpoint, "--no-declare")
+	work := []string{"work", "--queue", queue, "--http", endpoint, "--no-declare"}
+	if s.Fixed() { // a worker that was killed is soon taken for dead, so that the play is short
+		work = append(work, "--dedup", filepath.Join(s.Dir, "handled.db"), "--dedup-lease", "500ms")
 	}
-	first, err := start("worker-1")
+	first, err := s.Start(ctx, "worker-1", nil, work...)
 	if err != nil {
 		return err
 	}
@@ -87,7 +81,7 @@ func playDuplicates(ctx context.Context, s *stage.Stage) error {
 	}
 	s.Say("The payment service has made charge %d. Before it answers, the worker is killed (SIGKILL). Another one goes on, and gets again what the first had not yet acknowledged.", duplicatesKill)
 	first.Kill()
-	if _, err := start("worker-2"); err != nil {
+	if _, err := s.Start(ctx, "worker-2", nil, work...); err != nil {
 		return err
 	}
 	number := func(of string) int { _, members := book.Done(of); return members[0].Effects }
@@ -124,24 +118,4 @@ func duplicatesService(ctx context.Context, s *stage.Stage, book *ledger.Ledger,
 			<-r.Context().Done()
 		}
 	})
-}
-
-// duplicatesPart is evdemo work --dedup, but that it soon takes a worker that was killed for dead: so the play is short.
-func duplicatesPart(ctx context.Context, p *stage.Player) error {
-	store, err := inbox.Open(ctx, inbox.Config{Path: p.Args["db"], Lease: 500 * time.Millisecond})
-	if err != nil {
-		return err
-	}
-	defer store.Close()
-	service, err := webhook.New(webhook.Config{URL: p.Args["service"]})
-	if err != nil {
-		return err
-	}
-	defer service.Close()
-	w, err := worker.New(worker.Config{URLs: p.URLs, TLS: p.TLS, Queue: p.Args["queue"]}, worker.Wrap(service.Handle, worker.Dedup(store)))
-	if err != nil {
-		return err
-	}
-	p.Ready()
-	return w.Run(ctx)
 }

@@ -6,8 +6,13 @@ import (
 	"github.com/evdemo/evdemo/internal/stage"
 )
 
-// accountQuestions is how many questions of each kind are asked.
-const accountQuestions = 20
+const (
+	accountQuestions = 20             // of each kind
+	accountBusy      = "account-busy" // which has four of five changes
+	accountOthers    = 19
+	accountBatch     = 100
+	accountBatches   = 60
+)
 
 // eventSourcing: what can be said of the past, and made again, where events are kept, and where only the latest state is.
 func eventSourcing() stage.Scenario {
@@ -71,79 +76,43 @@ func eventSourcing() stage.Scenario {
 }
 
 func playAccounts(ctx context.Context, s *stage.Stage) error {
-	truth := &accountTruth{random: s.Rand, changes: map[string][]accountChange{}}
-	if s.Fixed() {
-		return playAccountStore(ctx, s, truth)
-	}
-	keeper, err := openAccountTable(ctx, s)
+	accounts, err := openAccounts(ctx, s)
 	if err != nil {
 		return err
 	}
-	if err := beginAccounts(ctx, s, truth, keeper); err != nil {
-		return err
-	}
-	repair := func() error {
-		s.Say("Nothing else was kept, so there is nothing to repair it with.")
-		return nil
-	}
-	return harmAccounts(ctx, s, truth, keeper, repair)
-}
-
-// beginAccounts has the accounts changed.
-func beginAccounts(ctx context.Context, s *stage.Stage, truth *accountTruth, keeper accountKeeper) error {
 	s.Say("Five people make %d changes to %d accounts. The scenario notes down each of them in a list of its own, to compare with.", accountBatches*accountBatch, accountOthers+1)
 	for range accountBatches {
-		if err := truth.write(ctx, keeper); err != nil {
+		if err := accounts.change(ctx); err != nil {
 			return err
 		}
 	}
-	return nil
-}
-
-// harmAccounts asks about the past, has the table of balances damaged, and repaired as well as that can be done.
-func harmAccounts(ctx context.Context, s *stage.Stage, truth *accountTruth, keeper accountKeeper, repair func() error) error {
+	if s.Fixed() {
+		if err := accounts.killProjection(ctx); err != nil {
+			return err
+		}
+	}
 	s.Say("Asking %d questions: what was the balance then, and who changed it?", 3*accountQuestions)
-	if err := truth.ask(ctx, s, keeper); err != nil {
+	if err := accounts.ask(ctx); err != nil {
 		return err
 	}
 	s.Say("Somebody sends UPDATE balances SET balance = 0, and has forgotten for which account.")
-	if err := keeper.forget(ctx); err != nil {
+	if _, err := accounts.db.ExecContext(ctx, `UPDATE balances SET balance = 0`); err != nil {
 		return err
 	}
-	if err := truth.look(ctx, s, keeper, "damaged"); err != nil {
+	if err := accounts.compare(ctx, "damaged"); err != nil {
 		return err
 	}
-	if err := repair(); err != nil {
+	if !s.Fixed() {
+		s.Say("Nothing else was kept, so there is nothing to repair it with.")
+		return accounts.compare(ctx, "repaired")
+	}
+	s.Say("The table is thrown away, and made again from the events.")
+	if err := accounts.store.Project(ctx, accountTable(2, nil)); err != nil {
 		return err
 	}
-	return truth.look(ctx, s, keeper, "repaired")
-}
-
-// playAccountStore does the same with events, and more that can be done with them.
-func playAccountStore(ctx context.Context, s *stage.Stage, truth *accountTruth) error {
-	keeper, err := openAccountStore(ctx, s)
-	if err != nil {
-		return err
-	}
-	if err := beginAccounts(ctx, s, truth, keeper); err != nil {
-		return err
-	}
-	if err := keeper.killProjection(ctx); err != nil {
-		return err
-	}
-	if err := keeper.project(ctx, 1); err != nil {
-		return err
-	}
-	if err := truth.look(ctx, s, keeper, "killed"); err != nil {
-		return err
-	}
-	repair := func() error {
-		s.Say("The table is thrown away, and made again from the events.")
-		return keeper.project(ctx, 2)
-	}
-	if err := harmAccounts(ctx, s, truth, keeper, repair); err != nil {
+	if err := accounts.compare(ctx, "repaired"); err != nil {
 		return err
 	}
 	s.Say("Loading the account with the most changes, from all events, and from a snapshot and what has come since.")
-	return keeper.measureLoads(ctx, truth)
+	return accounts.measureLoads(ctx)
 }

@@ -9,30 +9,27 @@ import (
 	"github.com/evdemo/evdemo/internal/stage"
 )
 
-const (
-	// accountLease is how long a projection that was killed keeps the next one waiting.
-	accountLease = time.Second
-	// accountMiddle is the event at which it is killed, in the middle of a transaction.
-	accountMiddle    = 2750
-	accountTableName = "balances"
-)
+// accountMiddle is the event at which the first projection is killed, in the middle of a transaction.
+const accountMiddle = 2750
 
-// accountBalances makes the table of balances from the log. Another version makes it anew. Before is called before each event.
-func accountBalances(version int, before func(eventstore.Recorded)) eventstore.Projection {
+// accountTable makes the table of balances from the log; another version makes it anew. Before, where given, is called for each event.
+func accountTable(version int, before func(eventstore.Recorded)) eventstore.Projection {
 	return eventstore.Projection{
-		Name: accountTableName, Version: version, CatchUp: true, Lease: accountLease,
+		Name: "balances", Version: version, CatchUp: true, Lease: time.Second, // of one that was killed, for which the next one waits
 		Reset: func(ctx context.Context, tx *sql.Tx) error {
 			_, err := tx.ExecContext(ctx, `DROP TABLE IF EXISTS balances; CREATE TABLE balances (account TEXT PRIMARY KEY, balance BIGINT NOT NULL)`)
 			return err
 		},
 		Apply: func(ctx context.Context, tx *sql.Tx, r eventstore.Recorded) error {
-			before(r)
-			amount, err := accountAmount(r)
+			if before != nil {
+				before(r)
+			}
+			change, err := applyAccount(accountState{}, r)
 			if err != nil {
 				return err
 			}
 			const add = `INSERT INTO balances VALUES ($1, $2) ON CONFLICT (account) DO UPDATE SET balance = balances.balance + $2`
-			_, err = tx.ExecContext(ctx, add, r.Stream, amount)
+			_, err = tx.ExecContext(ctx, add, r.Stream, change.Balance)
 			return err
 		},
 	}
@@ -45,7 +42,7 @@ func accountPart(ctx context.Context, p *stage.Player) error {
 		return err
 	}
 	defer store.Close()
-	return store.Project(ctx, accountBalances(1, func(r eventstore.Recorded) {
+	return store.Project(ctx, accountTable(1, func(r eventstore.Recorded) {
 		if r.Position == accountMiddle {
 			p.Ready()
 			<-ctx.Done()
@@ -53,43 +50,45 @@ func accountPart(ctx context.Context, p *stage.Player) error {
 	}))
 }
 
-// killProjection starts a program that makes the table, and kills it halfway.
-func (a *accountStore) killProjection(ctx context.Context) error {
-	program, err := a.s.StartPart(ctx, "projection", "project", nil, map[string]string{"db": a.db})
+// killProjection starts a program that makes the table, kills it halfway, and goes on.
+func (a *accounts) killProjection(ctx context.Context) error {
+	program, err := a.s.StartPart(ctx, "projection", "project", nil, map[string]string{"db": a.file})
 	if err != nil {
 		return err
 	}
 	program.Kill()
-	done, err := a.store.Projected(ctx, accountTableName)
+	table := accountTable(1, nil)
+	done, err := a.store.Projected(ctx, table.Name)
+	if err != nil {
+		return err
+	}
 	a.s.Say("A program makes the table of balances. It is killed with SIGKILL at event %d, when %d are in the table. Another program goes on behind these.", accountMiddle, done.Position)
-	return err
-}
-
-// project makes the table, or goes on with it, up to the last event.
-func (a *accountStore) project(ctx context.Context, version int) error {
-	return a.store.Project(ctx, accountBalances(version, func(eventstore.Recorded) {}))
+	if err := a.store.Project(ctx, table); err != nil {
+		return err
+	}
+	return a.compare(ctx, "killed")
 }
 
 // measureLoads measures how long it takes to load the busy account with a snapshot and without, and whether it is right.
-func (a *accountStore) measureLoads(ctx context.Context, truth *accountTruth) error {
+func (a *accounts) measureLoads(ctx context.Context) error {
 	const loads, every = 11, 1000
-	if _, err := a.load(ctx, accountBusy, eventstore.SnapshotEvery(every)); err != nil { // which writes it
+	if _, err := a.past(ctx, accountBusy, eventstore.SnapshotEvery(every)); err != nil { // which writes it
 		return err
 	}
-	if err := truth.write(ctx, a); err != nil {
+	if err := a.change(ctx); err != nil {
 		return err
 	}
-	right, wrong := truth.now()[accountBusy], 0
-	for figure, options := range map[string][]eventstore.LoadOption{"all": {eventstore.WithoutSnapshots()}, "snapshot": {eventstore.SnapshotEvery(every)}} {
+	right, wrong := a.truth(accountBusy, len(a.changes[accountBusy])), 0
+	for figure, option := range map[string]eventstore.LoadOption{"all": eventstore.WithoutSnapshots(), "snapshot": eventstore.SnapshotEvery(every)} {
 		took := stage.Times{}
 		for range loads {
 			began := time.Now()
-			balance, err := a.load(ctx, accountBusy, options...)
+			state, err := a.past(ctx, accountBusy, option)
 			if err != nil {
 				return err
 			}
 			took.Add(time.Since(began))
-			if balance != right {
+			if state != right {
 				wrong++
 			}
 		}

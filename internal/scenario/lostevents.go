@@ -5,7 +5,6 @@ import (
 	"errors"
 	"time"
 
-	"github.com/evdemo/evdemo/internal/naive"
 	"github.com/evdemo/evdemo/internal/stage"
 	"github.com/evdemo/evdemo/publisher"
 	"github.com/evdemo/evdemo/topology"
@@ -98,7 +97,7 @@ func playLostEvents(ctx context.Context, s *stage.Stage) error {
 	for _, queue := range []string{lostStored, lostSent, lostOrders} {
 		s.Ledger(queue).Expect("reader", "reader")
 		if !s.Fixed() { // a queue that was made a moment before may be lost with what was in it
-			if err := naive.Declare(s.URL(), nil, s.Name(queue)); err != nil {
+			if err := plainQueue(s, queue); err != nil {
 				return err
 			}
 		}

@@ -24,7 +24,7 @@ func publishNaively(ctx context.Context, s *stage.Stage, _ *localbroker.Node) (s
 	var programs []*stage.Process
 	for _, queue := range []string{lostStored, lostSent, lostOrders} {
 		book := s.Ledger(queue)
-		if err := naive.Declare(s.URL(), nil, s.Name(queue)); err != nil {
+		if err := plainQueue(s, queue); err != nil {
 			return nil, err
 		}
 		program, err := s.StartPart(ctx, "publisher of "+queue, "publish", func(line []byte) { book.Attempt(stage.ID(line)) },

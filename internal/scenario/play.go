@@ -7,7 +7,9 @@ import (
 
 	"github.com/evdemo/evdemo/event"
 	"github.com/evdemo/evdemo/internal/ledger"
+	"github.com/evdemo/evdemo/internal/naive"
 	"github.com/evdemo/evdemo/internal/stage"
+	"github.com/evdemo/evdemo/topology"
 )
 
 // quiet is how long nothing may come until it is said that nothing more will.
@@ -20,6 +22,12 @@ func made(s *stage.Stage, n int) []event.Event {
 		events[i] = s.Event("order.created", "", map[string]int{"number": i + 1})
 	}
 	return events
+}
+
+// plainQueue makes a queue as first examples do: durable, and nothing more.
+func plainQueue(s *stage.Stage, name string) error {
+	s.Remove(topology.Resources{Queues: []topology.QueueDef{{Name: s.Name(name)}}})
+	return naive.Declare(s.URL(), s.TLS(), s.Name(name))
 }
 
 // never claims that in the fixed mode all of these figures are 0.

@@ -63,20 +63,21 @@ func poison() stage.Scenario {
 func playPoison(ctx context.Context, s *stage.Stage) error {
 	queue, book, events := s.Name("orders"), s.Ledger("orders"), made(s, poisonGood+1)
 	book.Expect("service", "service")
-	if err := poisonQueue(ctx, s, queue); err != nil {
+	var err error
+	if retry := []time.Duration{50 * time.Millisecond, 100 * time.Millisecond}; s.Fixed() {
+		err = s.Topology(ctx, topology.Spec{Queues: map[string]topology.Queue{"orders": {Retry: retry, MaxAttempts: 3}}})
+	} else {
+		err = plainQueue(s, "orders")
+	}
+	if err != nil {
 		return err
 	}
 	bad, attempts, mended := events[500+s.Rand.IntN(1000)].ID, new(atomic.Int32), new(atomic.Bool)
 	good := func() int { n, _ := book.Done("service"); return n }
-	var first, third atomic.Int64 // good orders that were handled at these attempts at the bad one
+	var goodAt [5]atomic.Int64 // how many good orders were handled at the first attempts at the bad one, and at the last
 	endpoint, err := s.Endpoint(ctx, func(w http.ResponseWriter, _ *http.Request, e event.Event) {
 		if e.ID == bad && !mended.Load() {
-			switch attempts.Add(1) {
-			case 1:
-				first.Store(int64(good()))
-			case 3:
-				third.Store(int64(good()))
-			}
+			goodAt[min(attempts.Add(1), 4)].Store(int64(good()))
 			http.Error(w, "this order has no address", http.StatusInternalServerError)
 			return
 		}
@@ -107,7 +108,7 @@ func playPoison(ctx context.Context, s *stage.Stage) error {
 		return err
 	}
 	s.Measure("rate", float64(good()-before)/time.Since(came).Seconds())
-	s.Count("beside", int(third.Load()-first.Load()))
+	s.Count("beside", int(goodAt[3].Load()-goodAt[1].Load()))
 	s.Count("stuck", poisonGood-good())
 	if err := s.StopAll(); err != nil {
 		return err
@@ -128,23 +129,12 @@ func poisonRedrive(ctx context.Context, s *stage.Stage, work []string) error {
 		return err
 	}
 	s.Count("dead", bytes.Count(letters, []byte("\n")))
-	s.Say("evdemo dlq show tells what was put aside, and why:\n  %s", bytes.TrimSpace(letters))
-	s.Say("The service is mended, evdemo dlq redrive sends the order back, and a worker handles it.")
+	s.Say("The service is mended. What was put aside, and why, as evdemo dlq show tells it; evdemo dlq redrive sends it back, to a worker.\n  %s", bytes.TrimSpace(letters))
 	if _, err := s.Do(ctx, "dlq", "redrive", s.Name("orders"), "--all"); err != nil {
 		return err
 	}
 	_, err = s.Do(ctx, append(work, "--count", "1", "--idle-timeout", "10s")...)
 	return err
-}
-
-// poisonQueue declares the queue: with retries and a dead-letter queue, or without, as tutorials do.
-func poisonQueue(ctx context.Context, s *stage.Stage, queue string) error {
-	if s.Fixed() {
-		policy := topology.Queue{Retry: []time.Duration{50 * time.Millisecond, 100 * time.Millisecond}, MaxAttempts: 3}
-		return s.Topology(ctx, topology.Spec{Queues: map[string]topology.Queue{"orders": policy}})
-	}
-	s.Remove(topology.Resources{Queues: []topology.QueueDef{{Name: queue}}})
-	return naive.Declare(s.URL(), s.TLS(), queue)
 }
 
 // poisonPart is a consumer that gives back at once what the service does not handle.
