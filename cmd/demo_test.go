@@ -2,10 +2,18 @@ package cmd
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
+	"encoding/pem"
 	"io"
+	"net"
+	"net/http/httptest"
+	neturl "net/url"
+	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -107,6 +115,55 @@ func TestDemoScenario(t *testing.T) {
 	assert.Contains(t, output, "\nholds  Broken: ")
 	assert.Regexp(t, `\nblocking: all 3 claims hold. [\d.]+ s, seed 7.\n`, output)
 	assertNothingLeft(t, output)
+}
+
+// The processes of a scenario find the way to the broker by themselves: evdemo's own, its parts, and the bare client's.
+func TestDemoOverTLS(t *testing.T) {
+	t.Parallel()
+	url, ca := behindTLS(t, brokertest.URL(t))
+	for _, name := range []string{"poison", "schema", "thundering-herd"} {
+		output := newUserOf(t, brokertest.URL(t)).run(t, "evdemo demo "+name+" --url "+url+" --tls-ca "+ca, exitOK)
+		assert.Contains(t, output, " at amqps://guest@127.0.0.1:")
+		assert.Contains(t, output, "claims hold")
+	}
+}
+
+// behindTLS puts TLS before a broker that may have none.
+func behindTLS(t *testing.T, url string) (secured, ca string) {
+	t.Helper()
+	target, err := neturl.Parse(url)
+	require.NoError(t, err)
+	plain := target.Host
+	web := httptest.NewTLSServer(nil) // has a certificate for 127.0.0.1
+	web.Close()
+	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: web.TLS.Certificates, MinVersion: tls.VersionTLS12})
+	require.NoError(t, err)
+	var relays sync.WaitGroup
+	relays.Go(func() {
+		for {
+			client, err := l.Accept()
+			if err != nil {
+				return
+			}
+			relays.Go(func() { passOn(client, plain) })
+		}
+	})
+	t.Cleanup(func() { _ = l.Close(); relays.Wait() })
+	ca = filepath.Join(t.TempDir(), "ca.pem")
+	require.NoError(t, os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: web.Certificate().Raw}), 0o600))
+	target.Scheme, target.Host = "amqps", l.Addr().String()
+	return target.String(), ca
+}
+
+func passOn(client net.Conn, address string) {
+	defer client.Close()
+	broker, err := net.DialTimeout("tcp", address, patience) //nolint:noctx // it ends with the listener's clients
+	if err != nil {
+		return
+	}
+	defer broker.Close()
+	go func() { _, _ = io.Copy(broker, client); _ = broker.Close() }()
+	_, _ = io.Copy(client, broker)
 }
 
 func TestDemoOutputs(t *testing.T) {
