@@ -31,7 +31,7 @@ const (
 	// concurrency is how many payments each process has in hand.
 	concurrency = 2
 	patience    = 15 * time.Second // without a new effect, before the tour gives up
-	longest     = 2 * time.Minute  // for all of it, on the slowest machine
+	longest     = 2 * time.Minute  // for the event store, on the slowest machine
 	strayEvents = 20               // that the stray worker of the broken tour loses
 
 	victim    = "payment-2"
@@ -219,8 +219,6 @@ func doneBy(e eventstore.Recorded) string {
 // patience is at its end.
 func (r *run) killInTheMiddle(ctx context.Context, placed <-chan error) error {
 	r.stage.Say("Customers place %d orders, %d a second. Each part reacts to what it hears of, and tells what it has done; nobody calls anybody.", orders, perSecond)
-	ctx, cancel := context.WithTimeoutCause(ctx, longest, errPatience)
-	defer cancel()
 	ticker := time.NewTicker(50 * time.Millisecond)
 	defer ticker.Stop()
 	var placing error
@@ -231,10 +229,7 @@ func (r *run) killInTheMiddle(ctx context.Context, placed <-chan error) error {
 			all, placed = true, nil
 		case <-ticker.C:
 		case <-ctx.Done():
-			if context.Cause(ctx) != errPatience { //nolint:errorlint // the very cause set above
-				return context.Cause(ctx)
-			}
-			return nil
+			return context.Cause(ctx)
 		}
 		if placing != nil {
 			return placing
@@ -257,8 +252,6 @@ func (r *run) killInTheMiddle(ctx context.Context, placed <-chan error) error {
 	r.screen.draw()
 	return nil
 }
-
-var errPatience = errors.New("patience is at its end")
 
 // done tells whether every consumer has had as many effects as there are orders.
 func (r *run) done() bool { return r.effects() == orders*len(r.consumers()) }
