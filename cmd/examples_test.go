@@ -56,7 +56,7 @@ func helpExamples() map[string]example {
 	// A shop that has sinks, and no orders.
 	const shop = `(evdemo shop run --bus memory 2> shop.log & pid=$!; until grep -q 'shop is open' shop.log; do sleep 0.1; done; kill $pid; wait $pid)`
 	shopped := example{before: shop}
-	deadLetters := example{before: "evdemo publish --topic orders --count 2 && evdemo work --queue payments --fail-rate 1 --retry none --idle-timeout 300ms"}
+	deadLetters := example{before: "evdemo publish --topic orders --count 2 && evdemo work --queue payments --fail-rate 1 --retry none --idle-timeout 2s"}
 	return map[string]example{
 		"evdemo doctor": {},
 		"evdemo doctor --url amqp://guest:guest@localhost:5672/": {},
