@@ -27,7 +27,7 @@ const (
 	orders    = 300
 	perSecond = 150 // orders, so that a person can follow
 	// latency is that of a payment, so that the services are busy when one is killed.
-	latency = 20 * time.Millisecond
+	latency = 40 * time.Millisecond
 	// concurrency is how many payments each process has in hand.
 	concurrency = 2
 	patience    = 15 * time.Second // without a new effect, before the tour gives up

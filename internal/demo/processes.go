@@ -6,6 +6,7 @@ import (
 	"math"
 	"strconv"
 	"sync/atomic"
+	"time"
 
 	"github.com/evdemo/evdemo/eventstore/relay"
 	"github.com/evdemo/evdemo/internal/ledger"
@@ -84,7 +85,9 @@ func (p *paymentProcess) read(line []byte) {
 }
 
 func (p *processes) kill(context.Context) error {
-	p.victim.Kill()
+	if err := p.victim.Kill(); err != nil {
+		return err
+	}
 	p.stage.Say("Killed %s with SIGKILL. What it had in hand goes to the other two.", victim)
 	return nil
 }
@@ -107,7 +110,7 @@ func (p *processes) end(ctx context.Context) (members []ledger.Member, err error
 		if err := p.stage.StopAll(); err != nil {
 			return nil, err
 		}
-		left, err := p.left(ctx)
+		left, err := p.returned(ctx)
 		if err != nil {
 			return nil, err
 		}
@@ -147,6 +150,16 @@ func (p *processes) awaitEmpty(ctx context.Context) (err error) {
 		return ctx.Err()
 	}
 	return err
+}
+
+// returned is how many events wait after processes have ended. The broker counts what they gave back a moment later.
+func (p *processes) returned(ctx context.Context) (left int, err error) {
+	for look := 0; look < 3 && left == 0 && err == nil; look++ {
+		if err = p.stage.Pause(ctx, 100*time.Millisecond); err == nil {
+			left, err = p.left(ctx)
+		}
+	}
+	return left, err
 }
 
 // left is how many events wait to be published, or to be handled.

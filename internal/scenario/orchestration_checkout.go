@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"time"
 
 	"github.com/evdemo/evdemo/event"
 	"github.com/evdemo/evdemo/internal/naive"
@@ -97,13 +96,14 @@ func playCheckout(ctx context.Context, s *stage.Stage) error {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
-		program.Kill()
+		if err = program.Kill(); err != nil {
+			return err
+		}
 		if program, err = start(); err != nil {
 			return err
 		}
 	}
-	err = s.Await(ctx, "that all orders come to an end", time.Minute, func() bool { return world.book.ended() == shopOrders })
-	if err != nil {
+	if err := s.Settle(ctx, patience, shopOrders, world.book.ended); err != nil {
 		return err
 	}
 	world.book.measure(s)

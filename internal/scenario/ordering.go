@@ -94,7 +94,9 @@ func orderingRun(ctx context.Context, s *stage.Stage, queue string, workers int,
 		return err
 	}
 	if s.Fixed() {
-		crew[0].Kill()
+		if err := crew[0].Kill(); err != nil {
+			return err
+		}
 	}
 	if err := handled(ctx, s, book, "service", len(events)); err != nil {
 		return err

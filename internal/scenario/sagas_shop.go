@@ -47,7 +47,13 @@ func openShop(ctx context.Context, s *stage.Stage, flow service.Flow, teams ...s
 	}
 	following, stop := context.WithCancel(ctx)
 	followed := make(chan error, 1)
-	go func() { followed <- p.follow(following) }()
+	go func() {
+		err := p.follow(following)
+		if err != nil {
+			s.Fail(err)
+		}
+		followed <- err
+	}()
 	s.OnClose(func(context.Context) error { stop(); return <-followed })
 	return p, nil
 }
@@ -88,13 +94,17 @@ func (p *shopPlay) place(ctx context.Context, n int) (err error) {
 		order := shop.Sample(p.s.Rand)
 		order.OrderID = fmt.Sprintf("order-%06d", p.book.ledger.Attempts()+1)
 		p.book.ledger.Attempt(order.OrderID)
-		p.book.ledger.Outcome(order.OrderID, "confirmed") // where it is not, that is the end of the play
 		if writes[i], err = shop.Placed(order); err != nil {
 			return err
 		}
 	}
-	_, err = p.store.Append(ctx, writes...)
-	return err
+	if _, err = p.store.Append(ctx, writes...); err != nil {
+		return err
+	}
+	for _, w := range writes {
+		p.book.ledger.Outcome(w.Events[0].Subject, "stored")
+	}
+	return nil
 }
 
 // storm has orders placed in as many waves as there are teams to be killed, and kills each in the middle of its wave.
@@ -108,7 +118,9 @@ func (p *shopPlay) storm(ctx context.Context, killed ...string) error {
 		if err := p.s.Settle(ctx, quiet, before+wave/4, p.book.paid); err != nil {
 			return err
 		}
-		p.teams[team].Kill()
+		if err := p.teams[team].Kill(); err != nil {
+			return err
+		}
 		if err := p.start(ctx, team); err != nil {
 			return err
 		}

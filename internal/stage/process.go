@@ -15,8 +15,8 @@ import (
 	"github.com/evdemo/evdemo/internal/child"
 )
 
-// childGrace is how long a process may take to end in good order.
-const childGrace = 10 * time.Second
+// childGrace is how long a process may take to end in good order: longer than its handlers may (worker.DefaultDrainTimeout).
+const childGrace = 45 * time.Second
 
 // readyLimit is how long a process may take to begin.
 const readyLimit = 30 * time.Second
@@ -29,10 +29,13 @@ type Process struct {
 	told atomic.Bool
 }
 
-// Kill ends the process as a crash would, and tells whether that was its end.
-func (p *Process) Kill() bool {
+// Kill ends the process as a crash would. It is an error where it has ended before, by itself.
+func (p *Process) Kill() error {
 	p.told.Store(true)
-	return p.Process.Kill()
+	if !p.Process.Kill() {
+		return fmt.Errorf("%s had ended by itself when it was to be killed: %s", p.Name, p.Said())
+	}
+	return nil
 }
 
 // terminate ends the process in good order, or with a kill after a grace, and tells whether it was in time.
@@ -86,7 +89,7 @@ func (s *Stage) Do(ctx context.Context, args ...string) (output []byte, err erro
 	select {
 	case <-p.Exited():
 	case <-ctx.Done():
-		p.Kill()
+		_ = p.Kill() // or it has just come to its end
 		return nil, context.Cause(ctx)
 	}
 	if p.Err() != nil {

@@ -55,7 +55,7 @@ func TestStart(t *testing.T) {
 		require.Equal(t, "http://here", one.URL())
 		two, err := s.Start(t.Context(), "two", nil, "serve")
 		require.NoError(t, err)
-		require.True(t, two.Kill())
+		require.NoError(t, two.Kill())
 		require.NoError(t, s.StopAll(), "that it was killed belongs to the play")
 		require.Equal(t, []string{"amqp://one,amqp://two [serve --log-format json]"}, lines)
 		return nil

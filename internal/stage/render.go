@@ -71,8 +71,8 @@ func (r Report) Verdict() string {
 // Document writes reports as a document.
 func Document(w io.Writer, reports []Report) {
 	fmt.Fprint(w, "# The scenarios\n\n"+
-		"Each lesson is played twice, with real processes and, but for event-sourcing, on a real RabbitMQ: broken on purpose, so that its fault shows, and then as it\n"+
-		"should be. The claims are decided by the figures; one that does not hold makes `evdemo demo` exit with 5. `make scenarios` plays all\n"+
+		"Each lesson is played twice, with real processes, on the broker that is named beneath it: broken on purpose, so that its fault\n"+
+		"shows, and then as it should be. The claims are decided by the figures; one that does not hold makes `evdemo demo` exit with 5. `make scenarios` plays all\n"+
 		"of them again and writes this page. Figures are of the machine that played them: the ratio of the two columns is the point.\n\n"+
 		"| scenario | what it shows | verdict |\n|---|---|---|\n")
 	for _, r := range reports {

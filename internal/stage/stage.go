@@ -228,15 +228,19 @@ func (s *Stage) Await(ctx context.Context, what string, limit time.Duration, hol
 	return nil
 }
 
-// Settle waits until a count has come to want or has not changed for quiet: what has not come by then will not come.
+// Settle waits until a count has come to want or has not changed for quiet: what has not come by then will not come. Between two
+// looks no more than a moment of that passes, so that a machine with too much to do does not hear silence.
 func (s *Stage) Settle(ctx context.Context, quiet time.Duration, want int, count func() int) error {
-	last, since := -1, time.Now()
+	const moment = 10 * look
+	last, silence, before := -1, time.Duration(0), time.Now()
 	return s.Await(ctx, "that nothing more comes", 2*time.Minute, func() bool {
-		n := count()
+		n, now := count(), time.Now()
+		silence += min(now.Sub(before), moment)
+		before = now
 		if n != last {
-			last, since = n, time.Now()
+			last, silence = n, 0
 		}
-		return n >= want || time.Since(since) > quiet
+		return n >= want || silence > quiet
 	})
 }
 
@@ -251,6 +255,9 @@ func (s *Stage) Pause(ctx context.Context, d time.Duration) error {
 		return context.Cause(ctx)
 	}
 }
+
+// Fail ends the play, which then comes to no verdict. It is for what runs beside it.
+func (s *Stage) Fail(err error) { s.fail(err) }
 
 // OnClose has something done at the end of the stage, also where ctx has ended by then. What was made last ends first.
 func (s *Stage) OnClose(end func(context.Context) error) { s.closers = append(s.closers, end) }
@@ -291,8 +298,8 @@ func (s *Stage) Close(ctx context.Context) (err error) {
 	for _, end := range slices.Backward(s.closers) {
 		err = errors.Join(err, end(ctx))
 	}
-	if err = errors.Join(err, os.RemoveAll(s.Dir)); err != nil && !errors.Is(err, ErrLeftBehind) {
-		err = fmt.Errorf("%w: %w", ErrLeftBehind, err)
+	if left := os.RemoveAll(s.Dir); left != nil {
+		err = errors.Join(err, fmt.Errorf("%w: %w", ErrLeftBehind, left))
 	}
 	return err
 }
