@@ -132,7 +132,7 @@ func Declare(url string, security *tls.Config, queue string) error {
 		return err
 	}
 	defer conn.Close()
-	_, err = channel.QueueDeclare(queue, true, false, false, false, nil)
+	_, err = channel.QueueDeclare(queue, true, false, false, false, amqp.Table{amqp.QueueTypeArg: amqp.QueueTypeClassic}) // the usual default
 	return err
 }
 

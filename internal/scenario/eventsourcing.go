@@ -2,6 +2,7 @@ package scenario
 
 import (
 	"context"
+	"errors"
 
 	"github.com/evdemo/evdemo/internal/stage"
 )
@@ -46,7 +47,7 @@ func eventSourcing() stage.Scenario {
 				},
 			},
 			{
-				Text: "Broken: a table that was damaged is gone, since there is nothing to make it from.", By: []string{"repaired"},
+				Text: "Broken: a table that was damaged stays wrong, since its backup does not know what came after it.", By: []string{"repaired"},
 				Holds: func(was, _ stage.Figures) bool { return was.Of("repaired") > 0 },
 			},
 			{
@@ -81,9 +82,15 @@ func playAccounts(ctx context.Context, s *stage.Stage) error {
 		return err
 	}
 	s.Say("Five people make %d changes to %d accounts. The scenario notes down each of them in a list of its own, to compare with.", accountBatches*accountBatch, accountOthers+1)
-	for range accountBatches {
+	for batch := range accountBatches {
 		if err := accounts.change(ctx); err != nil {
 			return err
+		}
+		if batch == accountBatches/2 && !s.Fixed() {
+			s.Say("Halfway somebody makes a backup of the table.")
+			if _, err := accounts.db.ExecContext(ctx, `CREATE TABLE backup AS SELECT * FROM balances`); err != nil {
+				return err
+			}
 		}
 	}
 	if s.Fixed() {
@@ -103,8 +110,10 @@ func playAccounts(ctx context.Context, s *stage.Stage) error {
 		return err
 	}
 	if !s.Fixed() {
-		s.Say("Nothing else was kept, so there is nothing to repair it with.")
-		return accounts.compare(ctx, "repaired")
+		s.Say("The backup is all there is to repair it with.")
+		const restore = `UPDATE balances SET balance = COALESCE((SELECT balance FROM backup WHERE backup.account = balances.account), 0)`
+		_, err := accounts.db.ExecContext(ctx, restore)
+		return errors.Join(err, accounts.compare(ctx, "repaired"))
 	}
 	s.Say("The table is thrown away, and made again from the events.")
 	if err := accounts.store.Project(ctx, accountTable(2, nil)); err != nil {

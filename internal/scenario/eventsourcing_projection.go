@@ -56,7 +56,9 @@ func (a *accounts) killProjection(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	program.Kill()
+	if err := program.Kill(); err != nil {
+		return err
+	}
 	table := accountTable(1, nil)
 	done, err := a.store.Projected(ctx, table.Name)
 	if err != nil {

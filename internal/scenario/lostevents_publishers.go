@@ -24,9 +24,6 @@ func publishNaively(ctx context.Context, s *stage.Stage, _ *localbroker.Node) (s
 	var programs []*stage.Process
 	for _, queue := range []string{lostStored, lostSent, lostOrders} {
 		book := s.Ledger(queue)
-		if err := plainQueue(s, queue); err != nil {
-			return nil, err
-		}
 		program, err := s.StartPart(ctx, "publisher of "+queue, "publish", func(line []byte) { book.Attempt(stage.ID(line)) },
 			map[string]string{"queue": s.Name(queue), "how": queue, "db": filepath.Join(s.Dir, queue+".db")})
 		if err != nil {
@@ -124,16 +121,6 @@ func publishSafely(ctx context.Context, s *stage.Stage, node *localbroker.Node) 
 		return nil
 	})
 	s.OnClose(func(context.Context) error { enough(); _ = both.Wait(); return nil }) // also where the play ends before stop is called
-	begun := func() bool { return s.Ledger(lostSent).Attempts() > 1000 }
+	begun := func() bool { return s.Ledger(lostSent).Attempts() > 1000 && s.Ledger(lostOrders).Attempts() > 50 }
 	return func() error { enough(); return both.Wait() }, s.Await(ctx, "that all publish", time.Minute, begun)
-}
-
-// autoAckPart is a worker whose events are acknowledged before it has begun.
-func autoAckPart(ctx context.Context, p *stage.Player) error {
-	return naive.Consumer{URL: p.URL, Queue: p.Args["queue"], AutoAck: true, Ready: p.Ready}.Run(ctx, func(e event.Event) error {
-		work := time.NewTimer(3 * time.Millisecond)
-		defer work.Stop()
-		<-work.C
-		return p.Print(e)
-	})
 }

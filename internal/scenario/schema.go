@@ -9,7 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"sync/atomic"
+	"sync"
 
 	"golang.org/x/sync/errgroup"
 
@@ -89,16 +89,17 @@ func playSchema(ctx context.Context, s *stage.Stage) error {
 		return err
 	}
 	s.Say("One reader, of version 1, adds up the field amount, and another one, of version 2, adds up the field total. Both are cents.")
-	var wrong, sent, refused atomic.Int64
-	sums, book := map[string]*atomic.Int64{"amount": {}, "total": {}}, s.Ledger("orders")
+	var mu sync.Mutex
+	sent, refused, book := map[string]int{}, 0, s.Ledger("orders")
+	sums := map[string]map[string]int{"amount": {}, "total": {}} // cents by event, as each reader has read them
 	for field, sum := range sums {
 		book.Expect("reads "+field, field)
 		_, err := s.StartPart(ctx, field, "reader", func(line []byte) {
 			var read schemaRead
 			_ = json.Unmarshal(line, &read) // which it is
-			if sum.Add(int64(read.Cents)); read.Cents != orders[read.ID] {
-				wrong.Add(1)
-			}
+			mu.Lock()
+			defer mu.Unlock()
+			sum[read.ID] = read.Cents
 			book.Effect("reads "+field, field, read.ID)
 		}, map[string]string{"queue": s.Name(field), "field": field, "schemas": schemas})
 		if err != nil {
@@ -110,14 +111,16 @@ func playSchema(ctx context.Context, s *stage.Stage) error {
 		s.Say("Program %d has %d orders to send, such as %s.", i+1, schemaEach, fmt.Sprintf(shape, 17, 4900))
 		programs.Go(func() error {
 			_, err := s.Do(ctx, append(slices.Clone(publish), "--topic", s.Name("orders"), "--file", filepath.Join(s.Dir, fmt.Sprint(i)))...)
+			mu.Lock()
+			defer mu.Unlock()
 			if exit, ok := errors.AsType[*exec.ExitError](err); ok && exit.ExitCode() == 2 {
 				s.Say("Program %d is refused: evdemo publish --schema ends with exit code 2, and has sent nothing.", i+1)
-				refused.Add(schemaEach)
+				refused += schemaEach
 				return nil
 			}
 			for n := range schemaEach {
 				id := fmt.Sprint(i, "-", n)
-				sent.Add(int64(orders[id]))
+				sent[id] = orders[id]
 				book.Attempt(id)
 				book.Outcome(id, "confirmed") // says its exit code
 			}
@@ -125,15 +128,18 @@ func playSchema(ctx context.Context, s *stage.Stage) error {
 		})
 	}
 	done := func() int { one, _ := book.Done("reads amount"); two, _ := book.Done("reads total"); return one + two }
-	if err := errors.Join(programs.Wait(), s.Settle(ctx, still(s), 2*book.Attempts(), done), s.StopAll()); err != nil {
+	if err := errors.Join(programs.Wait(), s.Settle(ctx, patience, 2*book.Attempts(), done), s.StopAll()); err != nil {
 		return err
 	}
 	readers := book.Account().Consumers
-	for key, cents := range map[string]int64{"worth": sent.Load(), "amount": sums["amount"].Load(), "total": sums["total"].Load()} {
-		s.Measure(key, float64(cents)/100)
+	wrong := 0
+	for key, read := range map[string]map[string]int{"worth": sent, "amount": sums["amount"], "total": sums["total"]} {
+		sum, differ, unsent := schemaCompare(read, sent)
+		s.Measure(key, float64(sum)/100)
+		wrong, refused = wrong+differ, refused-unsent
 	}
-	s.Count("wrong", int(wrong.Load()))
+	s.Count("wrong", wrong)
 	s.Count("undone", readers[0].Missing+readers[1].Missing)
-	s.Count("refused", int(refused.Load())-readers[0].Extra-readers[1].Extra)
+	s.Count("refused", refused)
 	return nil
 }

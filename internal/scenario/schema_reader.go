@@ -16,6 +16,20 @@ type schemaRead struct {
 	Cents int
 }
 
+// schemaCompare adds up what a reader has read of each order, and counts the orders of which that differs from what was sent, and
+// those that nobody sent.
+func schemaCompare(read, sent map[string]int) (sum, differ, unsent int) {
+	for id, cents := range read {
+		sum += cents
+		if right, ok := sent[id]; !ok {
+			unsent++
+		} else if cents != right {
+			differ++
+		}
+	}
+	return sum, differ, unsent
+}
+
 // schemaReader adds up a field: where there are schemas, of events of the version that has it.
 func schemaReader(ctx context.Context, p *stage.Player) error {
 	read := func(_ context.Context, d *worker.Delivery) error {

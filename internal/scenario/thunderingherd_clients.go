@@ -16,7 +16,7 @@ import (
 	"github.com/evdemo/evdemo/internal/stage"
 )
 
-// herdPart has clients that connect again whenever they lose their connection, and prints a line for each one that is back.
+// herdPart has clients that connect again whenever they lose their connection, and prints the number of each one that is back.
 func herdPart(ctx context.Context, p *stage.Player) error {
 	broker, err := url.Parse(p.URL)
 	if err != nil {
@@ -42,17 +42,18 @@ func herdPart(ctx context.Context, p *stage.Player) error {
 		return err
 	}
 	var printing sync.Mutex
-	back := func() error {
-		printing.Lock()
-		defer printing.Unlock()
-		return p.Print("back")
-	}
-	for _, conn := range sessions {
+	for i, conn := range sessions {
 		var waits backoff.BackOff = session.NewBackOff()
 		if p.Args["waits"] == string(stage.Broken) {
 			waits = backoff.NewConstantBackOff(herdWaits)
 		}
-		clients.Go(func() error { return herdClient(ctx, config, conn, waits, back) })
+		clients.Go(func() error {
+			return herdClient(ctx, config, conn, waits, func() error {
+				printing.Lock()
+				defer printing.Unlock()
+				return p.Print(i)
+			})
+		})
 	}
 	p.Ready()
 	return clients.Wait()

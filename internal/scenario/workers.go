@@ -61,13 +61,13 @@ type workersCrew struct {
 	begun     atomic.Int64 // jobs of this round that workers have in hand, or have done
 	open      atomic.Bool  // work may begin
 	kill      atomic.Bool  // the worker of the next large job is to be killed in the middle of it
-	victim    atomic.Pointer[stage.Process]
+	victim    chan string  // has it in hand
 	mu        sync.Mutex
 	work      map[string]time.Duration // that each has done in this round
 }
 
 func playWorkers(ctx context.Context, s *stage.Stage) error {
-	c := &workersCrew{Stage: s, processes: map[string]*stage.Process{}, work: map[string]time.Duration{}}
+	c := &workersCrew{Stage: s, processes: map[string]*stage.Process{}, victim: make(chan string, 1), work: map[string]time.Duration{}}
 	s.Ledger("jobs").Expect("workers")
 	endpoint, err := s.Endpoint(ctx, c.serve)
 	if err = errors.Join(err, s.Topology(ctx, topology.Spec{Queues: map[string]topology.Queue{"jobs": {}}})); err != nil {
@@ -118,13 +118,12 @@ func (c *workersCrew) round(ctx context.Context, count int, endpoint string) (to
 	}
 	began := time.Now()
 	c.open.Store(true)
-	err = c.Await(ctx, "that all jobs are done", time.Minute, func() bool {
-		if victim := c.victim.Load(); victim != nil {
-			victim.Kill()
-		}
-		n, _ := book.Done("workers")
-		return n >= want
-	})
+	select {
+	case name := <-c.victim:
+		err = c.processes[name].Kill()
+	default:
+	}
+	err = errors.Join(err, handled(ctx, c.Stage, book, "workers", want))
 	return time.Since(began), err
 }
 
@@ -135,7 +134,7 @@ func (c *workersCrew) serve(_ http.ResponseWriter, r *http.Request, e event.Even
 		takes = workersLarge
 		if c.kill.CompareAndSwap(true, false) {
 			takes = time.Hour
-			c.victim.Store(c.processes[name])
+			c.victim <- name
 		}
 	}
 	c.begun.Add(1)
