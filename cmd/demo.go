@@ -35,12 +35,13 @@ the scenarios, "all" plays all of them, and -o markdown makes a document of that
 
 --broker memory needs nothing installed: the tour's parts are goroutines of this process then, and payment
 is cut off in mid-work instead of killed. Of the scenarios only those can be played that need no broker.
-What is random is by --seed. Scenarios that kill a broker start a node of their own, which needs an
-installed rabbitmq-server.
+What is made up at random is by --seed; when a process is hit in its work, and how long a back-off is, is
+not. Scenarios that kill a broker start a node of their own, which needs an installed rabbitmq-server.
 
 Broker: what the demo makes begins with "demo-", and is removed at the end, also after Ctrl-C. Nothing
 else is touched. A second Ctrl-C ends the demo at once: its processes end with it, and queues and exchanges
-that begin with "demo-" stay, and can be deleted.
+that begin with "demo-" stay, and directories that begin with "evdemo-demo-" where temporary files are. They
+can be deleted.
 
 Exit codes: 0 all claims hold; 5 one does not, or a fault has not shown; 2 wrong usage; 4 no broker; 1
 anything else, an interrupt included.`
