@@ -22,7 +22,7 @@ func killWorker(ctx context.Context, s *stage.Stage) error {
 		return err
 	}
 	var worker *stage.Process
-	if effect := stage.Effects(book, "reader", "killed"); s.Fixed() {
+	if effect := func(line []byte) { book.Effect("reader", "killed", stage.ID(line)) }; s.Fixed() {
 		worker, err = s.Start(ctx, "worker", effect, "work", "--queue", queue, "--no-declare", "--latency", "3ms", "-o", "json")
 	} else {
 		worker, err = s.StartPart(ctx, "worker", "auto-ack", effect, map[string]string{"queue": queue})

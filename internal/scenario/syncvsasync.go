@@ -36,7 +36,7 @@ func syncVsAsync() stage.Scenario {
 			"An event-driven shop writes down that an order was placed and answers at once; the services hear of it afterwards, so one that is slow is late alone, and what is meant for one that is down waits in its queue. " +
 			"E-mails are sent no sooner for that, and some of them later, but no customer waits for them any more.",
 		Broken: "the shop calls eight services in turn over HTTP, and then answers (evdemo shop sync).",
-		Fixed:  "the shop stores the order, and answers (evdemo serve); the services hear of it through the broker (evdemo shop run).",
+		Fixed:  "the shop stores the order, and answers (evdemo serve); the services hear of it afterwards (evdemo shop run).",
 		Play:   playSync,
 		Figures: append(figures,
 			stage.Figure{Key: "healthytook", Label: "mail service healthy: half of the e-mails are sent after", Unit: "ms"},

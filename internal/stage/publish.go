@@ -77,12 +77,6 @@ func ignoreUnconfirmed(err error) error {
 	return err
 }
 
-// Effects makes the output of a process effects of a member of a consumer: each line that it prints is an event that it has
-// handled.
-func Effects(book *ledger.Ledger, consumer, member string) func(line []byte) {
-	return func(line []byte) { book.Effect(consumer, member, ID(line)) }
-}
-
 // ID is the id of an event that a process has printed. What is no event has none, which a ledger finds.
 func ID(line []byte) string {
 	var e struct {
