@@ -231,7 +231,7 @@ func listScenarios(app *App, opts *demoOptions, scenarios []stage.Scenario) erro
 		t.AppendRow(table.Row{e.Name, e.Title})
 	}
 	t.Render()
-	fmt.Fprintf(app.Out, "\nevdemo demo NAME plays one of them, evdemo demo all plays all, and evdemo demo alone is the tour.\nWithout a RabbitMQ (--broker memory): %s.\n", strings.Join(inMemory(), ", "))
+	fmt.Fprintf(app.Out, "\nevdemo demo NAME plays one of them (begin with sync-vs-async), evdemo demo all plays all, and evdemo demo alone plays a\nwhole shop. These need no RabbitMQ (--broker memory): %s.\n", strings.Join(inMemory(), ", "))
 	return nil
 }
 

@@ -218,7 +218,7 @@ func doneBy(e eventstore.Recorded) string {
 // killInTheMiddle kills one payment service when a third of the payments is done, and waits until every consumer is done or
 // patience is at its end.
 func (r *run) killInTheMiddle(ctx context.Context, placed <-chan error) error {
-	r.stage.Say("Customers place %d orders, %d a second. Each part reacts to what it hears of, and tells what it has done; nobody calls anybody.", orders, perSecond)
+	r.stage.Say("Customers place %d orders, %d a second. An order is an event: a note of what has happened. Each part reacts to events that it hears of, and tells by others what it has done; nobody calls anybody.", orders, perSecond)
 	ticker := time.NewTicker(50 * time.Millisecond)
 	defer ticker.Stop()
 	var placing error

@@ -88,7 +88,7 @@ func (p *processes) kill(context.Context) error {
 	if err := p.victim.Kill(); err != nil {
 		return err
 	}
-	p.stage.Say("Killed %s with SIGKILL. What it had in hand goes to the other two.", victim)
+	p.stage.Say("Killed %s with SIGKILL. What it had in hand goes to the other two. A charge is stored under its order, once, so that none is made twice.", victim)
 	return nil
 }
 

@@ -27,7 +27,7 @@ func duplicates() stage.Scenario {
 		Fixed:  "the worker remembers the ids of what it has handled (--dedup), and the payment service those of what it has charged for.",
 		Play:   playDuplicates,
 		Figures: []stage.Figure{
-			{Key: "requests", Label: "for 100 orders: requests to the payment service"},
+			{Key: "requests", Label: "for 100 orders, each of which came three times: requests to the payment service"},
 			{Key: "again", Label: "for 100 orders: how many it was asked for more than once"},
 			{Key: "charges", Label: "for 100 orders: charges made"},
 			{Key: "overcharged", Label: "customers charged more than once"},
@@ -61,7 +61,7 @@ func playDuplicates(ctx context.Context, s *stage.Stage) error {
 	if err != nil {
 		return err
 	}
-	s.Say("%d orders. Their publisher hears no answer and publishes them again, and again: each event comes three times.", duplicatesOrders)
+	s.Say("%d orders. Their publisher acts as if it had heard no answer, and sends each event three times, with the same id.", duplicatesOrders)
 	for _, account := range []*ledger.Ledger{book, ledger.New(), ledger.New()} { // copies are no new events, and not on the books
 		if err := s.Publish(ctx, account, publisher.ToQueue(queue), 0, events...); err != nil {
 			return err
@@ -79,7 +79,7 @@ func playDuplicates(ctx context.Context, s *stage.Stage) error {
 	if err := handled(ctx, s, book, "charges", duplicatesKill); err != nil {
 		return err
 	}
-	s.Say("The payment service has made charge %d. Before it answers, the worker is killed (SIGKILL). Another one goes on, and gets again what the first had not yet acknowledged.", duplicatesKill)
+	s.Say("The payment service has made its charge number %d. Before it answers, the worker is killed (SIGKILL). Another one goes on, and gets again the few events that the first had not yet acknowledged.", duplicatesKill)
 	if err := first.Kill(); err != nil {
 		return err
 	}

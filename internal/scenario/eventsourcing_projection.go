@@ -64,7 +64,7 @@ func (a *accounts) killProjection(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	a.s.Say("A program makes the table of balances. It is killed with SIGKILL at event %d, when %d are in the table. Another program goes on behind these.", accountMiddle, done.Position)
+	a.s.Say("A program makes the table of balances. It is killed with SIGKILL at event %d, when %d are in the table. Another one goes on behind these, with event %d.", accountMiddle, done.Position, done.Position+1)
 	if err := a.store.Project(ctx, table); err != nil {
 		return err
 	}

@@ -23,7 +23,7 @@ func fanout() stage.Scenario {
 	return stage.Scenario{
 		Name:  "fanout",
 		Title: "Four services want to hear of every order, one of them is killed, and a fifth joins late",
-		Lesson: "A queue is for sharing work: each event goes to one of the programs that read from it, so four services on one queue miss most of what happens. " +
+		Lesson: "A queue is for sharing work: each event goes to one of the programs that read from it (to another, if that one dies), so four services on one queue miss most of what happens. " +
 			"Fan-out is for telling everybody: an order is published once, to a topic, and each service that subscribes to the topic has a queue of its own with every order in it. " +
 			"So a service that was killed finds in its queue what it has missed, the others notice nothing, and one that joins late reads the log that the topic keeps.",
 		Broken: "four services (analytics, loyalty, search and email) read from one queue.",
@@ -41,7 +41,7 @@ func fanout() stage.Scenario {
 			{Text: "Broken: more than half of all notices never come.", By: []string{"lost"}, Holds: func(was, _ stage.Figures) bool { return was.Of("lost") > 240 }},
 			{Text: "Broken: email hears of no order that was published in its outage.", By: []string{"caught"}, Holds: func(was, _ stage.Figures) bool { return was.Of("caught") == 0 }},
 			{Text: "Fixed: every service hears of every order, also the one that was killed.", By: []string{"lost", "caught"}, Holds: func(_, now stage.Figures) bool { return now.Of("lost") == 0 && now.Of("caught") >= fanoutOrders }},
-			{Text: "Fixed: the others do not notice the outage of email: orders reach them as soon as before, give or take a tenth of the time that those orders need to reach email.", By: []string{"before", "during", "delay"}, Holds: func(_, now stage.Figures) bool {
+			{Text: "Fixed: the others do not notice the outage of email: the time in which orders reach them changes by less than a tenth of the time that email needs.", By: []string{"before", "during", "delay"}, Holds: func(_, now stage.Figures) bool {
 				return math.Abs(now.Of("during")-now.Of("before")) < now.Of("delay")/10
 			}},
 			{Text: "Audit, which joins late, hears of no earlier order in Broken, and of all of them in Fixed.", By: []string{"late"}, Holds: func(was, now stage.Figures) bool { return was.Of("late") == 0 && now.Of("late") == 2*fanoutOrders }},

@@ -29,9 +29,9 @@ func lostEvents() stage.Scenario {
 		Lesson: "A broker forgets an event as soon as it believes that somebody else has it, and keeps on disk only what it is told to. " +
 			"So a worker that acknowledges before it works, a message that is kept in memory only (transient), a publisher that does not wait for the broker's confirm, " +
 			"and a program that writes to its database and then to the broker each lose events in a crash, and none of them says so. " +
-			"Acknowledging after the work, persistent messages in a replicated queue, confirms, and a relay that publishes what the database has, lose nothing: at worst an event comes twice.",
-		Broken: "acknowledged before the work; transient messages; no confirms; orders saved and then published, with errors ignored.",
-		Fixed:  "acknowledged after the work; persistent messages in a replicated queue; confirms; orders saved as events, and published from there by a relay.",
+			"Acknowledging after the work, persistent messages in a quorum queue, confirms, and a relay that publishes what the database has, lose nothing: at worst an event comes twice.",
+		Broken: "acknowledged before the work; transient messages; persistent ones without confirms; orders saved and then published, with errors ignored.",
+		Fixed:  "acknowledged after the work; persistent messages in a quorum queue, which is on disk; confirms; orders saved as events, and published from there by a relay.",
 		Play:   playLostEvents,
 		Parts:  map[string]stage.Part{"auto-ack": autoAckPart, "publish": publishPart},
 		Figures: []stage.Figure{
@@ -43,7 +43,7 @@ func lostEvents() stage.Scenario {
 		Claims: []stage.Claim{
 			loses(lostJobs, "Broken: a killed worker takes what was acknowledged in advance with it."),
 			loses(lostStored, "Broken: transient messages do not outlive the broker."),
-			loses(lostSent, "Broken: what was sent without confirms is not all there."),
+			loses(lostSent, "Broken: persistent messages are lost too, and without confirms nobody is told."),
 			loses(lostOrders, "Broken: there are orders of which nobody will ever hear."),
 			{
 				Text: "Fixed: with the same kills nothing is lost in any of the four ways.", By: []string{lostJobs, lostStored, lostSent, lostOrders},

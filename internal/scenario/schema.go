@@ -27,7 +27,7 @@ func schema() stage.Scenario {
 	return stage.Scenario{
 		Name:  "schema",
 		Title: "A field gets another name, and sums are wrong without an error",
-		Lesson: "Who sends an event does not know who reads it, and a program that does not find the field that it looks for mostly takes 0 for it and goes on. " +
+		Lesson: "Who sends an event does not know who reads it, and a program that misses a field mostly counts it as 0 and goes on. " +
 			"A schema writes down which fields each version of an event has, and events that do not keep to it are refused before the first of them is sent. " +
 			"So a new version keeps the old fields and adds new ones, and old events are translated for a reader of the new version, by a small function that is called an upcaster.",
 		Broken: "there are no schemas, and version 2 of an order has other names for its fields.",
@@ -35,11 +35,11 @@ func schema() stage.Scenario {
 		Play:   playSchema,
 		Parts:  map[string]stage.Part{"reader": schemaReader},
 		Figures: []stage.Figure{
-			{Key: "worth", Label: "what the orders that were sent are worth", Unit: "EUR"},
+			{Key: "worth", Label: "the right sum, of all orders that were sent (others in each mode)", Unit: "EUR"},
 			{Key: "amount", Label: "what the reader of version 1 adds up", Unit: "EUR"},
 			{Key: "total", Label: "what the reader of version 2 adds up", Unit: "EUR"},
 			{Key: "wrong", Label: "orders read with a wrong amount, by either reader"},
-			{Key: "undone", Label: "orders not reported as done, by either reader"},
+			{Key: "undone", Label: "orders that a reader has never reported as done"},
 			{Key: "refused", Label: "orders with renamed fields, refused before they were sent"},
 		},
 		Claims: []stage.Claim{{
@@ -108,7 +108,7 @@ func playSchema(ctx context.Context, s *stage.Stage) error {
 	}
 	var programs errgroup.Group
 	for i, shape := range shapes {
-		s.Say("Program %d has %d orders to send, such as %s.", i+1, schemaEach, fmt.Sprintf(shape, 17, 4900))
+		s.Say("Program %d is to send %d orders, such as %s.", i+1, schemaEach, fmt.Sprintf(shape, 17+10*i, 4900))
 		programs.Go(func() error {
 			_, err := s.Do(ctx, append(slices.Clone(publish), "--topic", s.Name("orders"), "--file", filepath.Join(s.Dir, fmt.Sprint(i)))...)
 			mu.Lock()

@@ -24,24 +24,24 @@ func syncVsAsync() stage.Scenario {
 	var figures []stage.Figure
 	for _, mail := range []string{"healthy", "slow", "down"} {
 		label := "mail service " + mail + ": "
-		figures = append(figures, stage.Figure{Key: mail + "50", Label: label + "half of the customers wait at most", Unit: "ms"},
-			stage.Figure{Key: mail + "99", Label: label + "99 of 100 customers wait at most", Unit: "ms"},
+		figures = append(figures, stage.Figure{Key: mail + "50", Label: label + "half of the customers wait at most (p50)", Unit: "ms"},
+			stage.Figure{Key: mail + "99", Label: label + "99 of 100 customers wait at most (p99)", Unit: "ms"},
 			stage.Figure{Key: mail + "ok", Label: label + "orders answered with success", Unit: "%"})
 	}
 	return stage.Scenario{
 		Name:  "sync-vs-async",
 		Needs: stage.Either,
 		Title: "Who waits when a shop's mail service is slow, and what fails when it is down",
-		Lesson: "A shop that calls its services (payment, shipping, mail and others) one after the other while the customer waits is as slow as all of them together, and fails when one of them is down. " +
+		Lesson: "A shop that calls its services (payment, shipping, mail and others) one after the other while the customer waits is as slow as all of them together, and answers with an error when one of them is down. " +
 			"An event-driven shop writes down that an order was placed and answers at once; the services hear of it afterwards, so one that is slow is late alone, and what is meant for one that is down waits in its queue. " +
-			"E-mails are sent no sooner for that, and some of them later, but no customer waits for them any more.",
+			"Most e-mails are sent later for that, but no customer waits for them any more.",
 		Broken: "the shop calls eight services in turn over HTTP, and then answers (evdemo shop sync).",
 		Fixed:  "the shop stores the order, and answers (evdemo serve); the services hear of it afterwards (evdemo shop run).",
 		Play:   playSync,
 		Figures: append(figures,
 			stage.Figure{Key: "healthytook", Label: "mail service healthy: half of the e-mails are sent after", Unit: "ms"},
 			stage.Figure{Key: "slowtook", Label: "mail service slow: half of the e-mails are sent after", Unit: "ms"},
-			stage.Figure{Key: "backtook", Label: "mail service down, and back: half of the e-mails are sent after", Unit: "ms"},
+			stage.Figure{Key: "backtook", Label: "mail service down, then back: half of the e-mails are sent after (its outage included)", Unit: "ms"},
 			stage.Figure{Key: "downshare", Label: "mail service down: orders that are shipped", Unit: "%"},
 			stage.Figure{Key: "backshare", Label: "mail service back: e-mails of those orders that are sent in the end", Unit: "%"},
 		),

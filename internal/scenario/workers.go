@@ -25,7 +25,7 @@ func workers() stage.Scenario {
 		Name:  "workers",
 		Title: "One to eight workers for the jobs in a queue, who gets how many, and what happens when one is killed",
 		Lesson: "Workers that take their jobs from one queue share them: each job goes to one worker, so more workers get more done. " +
-			"A broker that may send a worker many jobs ahead (as many as its prefetch) gives all that wait to the worker that comes first, and those that come to help idle while it works through all jobs, large and small. " +
+			"A broker that may send a worker many jobs ahead (as many as its prefetch) gives all that wait to the worker that comes first, and those that come later to help idle while it does all the jobs, large and small. " +
 			"With a prefetch of 1 a worker gets its next job when it has done the last one, so none idles while jobs wait; and what a worker had in hand when it died goes to others in either case.",
 		Broken: "the broker may send each worker 100 jobs ahead (--prefetch 100).",
 		Fixed:  "the same jobs and workers, one job at a time (--prefetch 1).",
@@ -73,7 +73,7 @@ func playWorkers(ctx context.Context, s *stage.Stage) error {
 	if err = errors.Join(err, s.Topology(ctx, topology.Spec{Queues: map[string]topology.Queue{"jobs": {}}})); err != nil {
 		return err
 	}
-	s.Say("Four rounds of %d jobs, with 1, 2, 4 and then 8 programs (evdemo work): the jobs wait until all of them have been started, one after the other, and then work begins.", workersJobs)
+	s.Say("Four rounds of %d jobs, with 1, 2, 4 and then 8 programs (evdemo work): the broker hands out jobs as each of them starts, and work begins when all have started.", workersJobs)
 	s.Say("Every eighth job is large and takes %v, the others take %v.", workersLarge, workersSmall)
 	for count := 1; count <= 8; count *= 2 {
 		took, err := c.round(ctx, count, endpoint)

@@ -22,8 +22,8 @@ const (
 	// width is that of the text on a screen.
 	width = 110
 	// ledgerIntro says what the table of the ledgers is.
-	ledgerIntro = "The ledger: what was published, what its publishers heard of it, and how many events each reader has handled. The scenario " +
-		"itself counts them, by id: missing is how many a reader never handled, extra is how often it handled one again."
+	ledgerIntro = "The ledger: which events were made, what became of them for those who sent them, and how many of them each reader has handled. " +
+		"The scenario itself counts them, by id: missing is how many a reader never handled, extra is how often one reader handled one again."
 	// claimIndent is as long as the verdict before a claim.
 	claimIndent = "       "
 )
@@ -125,9 +125,9 @@ func (r Report) accounts() table.Writer {
 	if len(r.Ledger) == 0 {
 		return nil
 	}
-	t := newTable(table.Row{"", "events", "published", "outcome", "reader", "handled", "missing", "extra"})
+	t := newTable(table.Row{"", "events", "made", "outcome", "reader", "handled", "missing", "extra"})
 	var numbers []table.ColumnConfig // also where a cell of the column is empty
-	for _, column := range []string{"published", "handled", "missing", "extra"} {
+	for _, column := range []string{"made", "handled", "missing", "extra"} {
 		numbers = append(numbers, table.ColumnConfig{Name: column, Align: text.AlignRight})
 	}
 	t.SetColumnConfigs(numbers)

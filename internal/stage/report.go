@@ -73,7 +73,7 @@ func (s Scenario) check(c Claim, was, now Figures) ledger.Claim {
 		before, after := format(was.pointer(key), f.Unit), format(now.pointer(key), f.Unit)
 		value := before + " → " + after
 		switch {
-		case after == nothing:
+		case after == nothing, before != nothing && strings.HasPrefix(c.Text, "Broken: "):
 			value = before + " when broken"
 		case before == nothing:
 			value = after + " when fixed"
