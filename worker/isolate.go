@@ -48,7 +48,11 @@ func (sub *subscription) openUp(ctx context.Context) (first *amqp.Delivery, ok b
 		}
 		n := number(m.Headers, "x-delivery-count")
 		if n < suspectAfter {
-			return &m, sub.sendAhead(ctx)
+			sub.inHand.Add(1) // it is, however long the broker takes to send more
+			ok = sub.sendAhead(ctx)
+			sub.touch()
+			sub.inHand.Add(-1)
+			return &m, ok
 		}
 		sub.config.Logger.Warn("event was delivered before and never answered; it is handled alone",
 			slog.String("id", m.MessageId), slog.String("queue", sub.queue), slog.Int("deliveries", n))

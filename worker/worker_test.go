@@ -181,6 +181,32 @@ func TestSkippedEventsAreAcknowledgedAndDoNotCount(t *testing.T) {
 	eventually(t, func() bool { return depth(t, ch, q) == 10 }, "skipped ones are gone")
 }
 
+// A worker that has its first event, and asks a slow broker to send more ahead, is not idle.
+func TestIdleTimeoutWithASlowBroker(t *testing.T) {
+	t.Parallel()
+	url := brokertest.URL(t)
+	q, _ := queue(t, url)
+	ids := fill(t, url, q, 5)
+	done := newEffects()
+	link := brokertest.Proxy(t, url)
+	link.Pause()
+	w := start(t, worker.Config{URLs: []string{link.URL()}, Queue: q, IdleTimeout: time.Second}, done.handle)
+	late := time.NewTicker(200 * time.Millisecond) // each answer is
+	defer late.Stop()
+	for {
+		select {
+		case <-late.C:
+			link.Resume()
+			link.Pause()
+		case err := <-w.done:
+			w.done <- err
+			require.NoError(t, err)
+			require.Empty(t, done.missing(ids))
+			return
+		}
+	}
+}
+
 func TestIdleTimeout(t *testing.T) {
 	t.Parallel()
 	url := brokertest.URL(t)
