@@ -4,9 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
+	"github.com/evdemo/evdemo/internal/pglink"
 	"github.com/evdemo/evdemo/worker"
 	"github.com/evdemo/evdemo/worker/inbox"
 	"github.com/evdemo/evdemo/worker/inbox/postgres"
@@ -27,14 +27,9 @@ func checkInbox(flag, name string) error {
 	return checkDatabase(flag, name)
 }
 
-// onPostgres reports whether the name of a store is that of a database on PostgreSQL.
-func onPostgres(name string) bool {
-	return strings.HasPrefix(name, "postgres://") || strings.HasPrefix(name, "postgresql://")
-}
-
 // openInbox opens the store that a flag names: a SQLite file, with a lease, or a database on PostgreSQL.
 func openInbox(ctx context.Context, app *App, flag, name string, lease time.Duration) (store inboxStore, err error) {
-	if onPostgres(name) {
+	if pglink.IsURL(name) {
 		store, err = postgres.Open(ctx, postgres.Config{URL: name, Logger: app.Logger()})
 	} else {
 		store, err = inbox.Open(ctx, inbox.Config{Path: name, Lease: lease})

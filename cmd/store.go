@@ -96,7 +96,7 @@ var errKeywords = errors.New(`want postgres://user:password@host:5432/name for P
 func checkDatabase(flag, db string) error {
 	scheme, _, isURL := strings.Cut(db, ":")
 	switch {
-	case strings.HasPrefix(db, "postgres://"), strings.HasPrefix(db, "postgresql://"):
+	case pglink.IsURL(db):
 		if _, err := pglink.ParseConfig(db); err != nil { // which may show the password
 			return fmt.Errorf("%s cannot be read as a URL for PostgreSQL: want postgres://user:password@host:5432/name, "+
 				"with special characters in the password percent-encoded", flag)

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/evdemo/evdemo/internal/pglink"
 	"github.com/evdemo/evdemo/topology"
 	"github.com/evdemo/evdemo/worker"
 	"github.com/evdemo/evdemo/worker/inbox"
@@ -144,7 +145,7 @@ func (o *workOptions) check() error {
 		return errEmptySchema
 	case o.given("dedup") && o.dedup == "":
 		return errors.New("--dedup is empty: want a file, postgres://user@host/name, or memory")
-	case o.given("dedup-lease") && (o.dedup == "" || o.dedup == "memory" || onPostgres(o.dedup)):
+	case o.given("dedup-lease") && (o.dedup == "" || o.dedup == "memory" || pglink.IsURL(o.dedup)):
 		return errors.New("--dedup-lease is for workers that share a file: add --dedup FILE")
 	case o.dedupLease < inbox.MinLease:
 		return fmt.Errorf("--dedup-lease %v: want at least %v", o.dedupLease, inbox.MinLease)

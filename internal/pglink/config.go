@@ -15,6 +15,11 @@ import (
 // named in errors.
 var ErrPassword = errors.New("an @ in the password is written %40")
 
+// IsURL tells whether what names a database is the URL of one on PostgreSQL, and not a file.
+func IsURL(name string) bool {
+	return strings.HasPrefix(name, "postgres://") || strings.HasPrefix(name, "postgresql://")
+}
+
 // ParseConfig reads the URL of a database. The error may show its password, unless it is ErrPassword.
 func ParseConfig(url string) (*pgxpool.Config, error) {
 	c, err := pgxpool.ParseConfig(url)

@@ -16,6 +16,7 @@ import (
 	"github.com/gofrs/flock"
 
 	"github.com/evdemo/evdemo/event"
+	"github.com/evdemo/evdemo/internal/pglink"
 	"github.com/evdemo/evdemo/internal/shop"
 	"github.com/evdemo/evdemo/internal/sqlitefile"
 	"github.com/evdemo/evdemo/worker"
@@ -78,7 +79,7 @@ func OpenAnalytics(ctx context.Context, config AnalyticsConfig) (*Analytics, err
 	config.Logger = cmp.Or(config.Logger, slog.New(slog.DiscardHandler))
 	a := &Analytics{}
 	open := a.openSQLite
-	if onPostgres(config.DB) {
+	if pglink.IsURL(config.DB) {
 		open = a.openPostgres
 	}
 	if err := open(ctx, config); err != nil {
@@ -86,10 +87,6 @@ func OpenAnalytics(ctx context.Context, config AnalyticsConfig) (*Analytics, err
 	}
 	a.handle = worker.Wrap(a.count, worker.Dedup(a.store))
 	return a, nil
-}
-
-func onPostgres(db string) bool {
-	return strings.HasPrefix(db, "postgres://") || strings.HasPrefix(db, "postgresql://")
 }
 
 func (a *Analytics) openSQLite(ctx context.Context, config AnalyticsConfig) (err error) {

@@ -25,7 +25,7 @@ type Report struct {
 func OpenReport(ctx context.Context, db string) (*Report, error) {
 	r := &Report{sqlite: true}
 	var err error
-	if onPostgres(db) {
+	if pglink.IsURL(db) {
 		r, err = openPostgresReport(ctx, db)
 	} else if _, err = os.Stat(db); err == nil {
 		r.db, err = sql.Open("sqlite", dataSource(db, "ro"))

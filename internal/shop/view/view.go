@@ -9,13 +9,13 @@ import (
 	"log/slog"
 	"net/url"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/evdemo/evdemo/eventstore"
+	"github.com/evdemo/evdemo/internal/pglink"
 	"github.com/evdemo/evdemo/internal/sqlitefile"
 )
 
@@ -80,7 +80,7 @@ func Open(ctx context.Context, config Config) (*Orders, error) {
 	if err := o.makeTable(ctx); err != nil {
 		return nil, fmt.Errorf("make the view of orders: %w", err)
 	}
-	if isPostgres(config.DB) {
+	if pglink.IsURL(config.DB) {
 		o.reads = config.Store.DB()
 		return o, nil
 	}
@@ -94,10 +94,6 @@ func Open(ctx context.Context, config Config) (*Orders, error) {
 	o.local.SetMaxIdleConns(maxReaders)
 	o.reads = o.local
 	return o, nil
-}
-
-func isPostgres(db string) bool {
-	return strings.HasPrefix(db, "postgres://") || strings.HasPrefix(db, "postgresql://")
 }
 
 // makeTable tries more than once: of programs that make the same table at a time PostgreSQL has one fail.
