@@ -94,7 +94,7 @@ func playCausality(ctx context.Context, s *stage.Stage) error {
 	if err != nil {
 		return err
 	}
-	s.Say("The parcel of %s early before the two events that led to it, and was handled after them. evdemo trace draws what caused what, from the topics' logs:", parcel.Subject)
+	s.Say("The parcel of %s was published before the two events that led to it, and was handled after them. evdemo trace draws what caused what, from the topics' logs:", parcel.Subject)
 	s.Say("  %s", bytes.ReplaceAll(bytes.TrimSpace(tree), []byte("\n"), []byte("\n  ")))
 	s.Count("traced", bytes.Count(tree, []byte(parcel.Subject)))
 	return s.StopAll()

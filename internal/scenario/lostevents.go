@@ -83,7 +83,7 @@ func playLostEvents(ctx context.Context, s *stage.Stage) error {
 			}
 		}
 	}
-	if err := killWorker(ctx, s); err != nil {
+	if err := killWorker(ctx, s, mark.ID); err != nil {
 		return err
 	}
 	publish := publishNaively
@@ -106,7 +106,7 @@ func playLostEvents(ctx context.Context, s *stage.Stage) error {
 	}
 	for _, queue := range []string{lostStored, lostSent, lostOrders} {
 		s.Ledger(queue).Expect("reader", "reader")
-		marked, err := drainLost(ctx, s, queue, "reader", mark.ID)
+		marked, err := drainLost(ctx, s, queue, mark.ID)
 		if err == nil && !marked && !s.Fixed() {
 			err = fmt.Errorf("queue %s has lost what was persistent and confirmed, too: this says nothing of the others", queue)
 		}

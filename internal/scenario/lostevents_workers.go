@@ -12,7 +12,7 @@ import (
 )
 
 // killWorker kills a worker in mid-work, and has another one do what is left.
-func killWorker(ctx context.Context, s *stage.Stage) error {
+func killWorker(ctx context.Context, s *stage.Stage, mark string) error {
 	const jobs, done = 200, 40
 	book, queue := s.Ledger(lostJobs), s.Name(lostJobs)
 	book.Expect("reader", "killed", "reader")
@@ -36,18 +36,18 @@ func killWorker(ctx context.Context, s *stage.Stage) error {
 	if err := worker.Kill(); err != nil {
 		return err
 	}
-	_, err = drainLost(ctx, s, lostJobs, "reader", "")
+	_, err = drainLost(ctx, s, lostJobs, mark) // which is not in this queue
 	return err
 }
 
-// drainLost works off a queue, counts what is missing, and tells whether an event came that is not on the books.
-func drainLost(ctx context.Context, s *stage.Stage, queue, member, mark string) (marked bool, err error) {
+// drainLost works off a queue, counts what is missing, and tells whether the mark came, an event that is not on the books.
+func drainLost(ctx context.Context, s *stage.Stage, queue, mark string) (marked bool, err error) {
 	book, came := s.Ledger(queue), new(atomic.Bool)
 	worker, err := s.Start(ctx, queue, func(line []byte) {
 		if id := stage.ID(line); id == mark {
 			came.Store(true)
 		} else {
-			book.Effect("reader", member, id)
+			book.Effect("reader", "reader", id)
 		}
 	}, "work", "--queue", s.Name(queue), "--no-declare", "-o", "json")
 	if err != nil {

@@ -75,10 +75,12 @@ func playPoison(ctx context.Context, s *stage.Stage) error {
 	}
 	bad, attempts, mended := events[500+s.Rand.IntN(1000)].ID, new(atomic.Int32), new(atomic.Bool)
 	good := func() int { n, _ := book.Done("service"); return n }
-	var goodAt [5]atomic.Int64 // how many good orders were handled at the first attempts at the bad one, and at the last
+	var first, last atomic.Int64 // how many good orders were handled at these attempts at the bad one
 	endpoint, err := s.Endpoint(ctx, func(w http.ResponseWriter, _ *http.Request, e event.Event) {
 		if e.ID == bad && !mended.Load() {
-			goodAt[min(attempts.Add(1), 4)].Store(int64(good()))
+			if last.Store(int64(good())); attempts.Add(1) == 1 {
+				first.Store(last.Load())
+			}
 			http.Error(w, "this order has no address", http.StatusInternalServerError)
 			return
 		}
@@ -113,9 +115,8 @@ func playPoison(ctx context.Context, s *stage.Stage) error {
 		return err
 	}
 	s.Measure("rate", float64(good()-before)/time.Since(came).Seconds())
-	last := max(goodAt[3].Load(), goodAt[4].Load())
-	s.Count("beside", int(last-goodAt[1].Load()))
-	s.Count("stuck", poisonGood-int(last))
+	s.Count("beside", int(last.Load()-first.Load()))
+	s.Count("stuck", poisonGood-int(last.Load()))
 	if err := s.StopAll(); err != nil {
 		return err
 	}

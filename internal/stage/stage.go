@@ -35,7 +35,7 @@ const (
 )
 
 // Stage is where one mode of a scenario is played. Its methods are for the goroutine of the play, but for Do, Measure, Count,
-// Ledger, Say, Await, Settle and Pause, which any may call.
+// Ledger, Say, Await, Settle, Pause and Fail, which any may call.
 type Stage struct {
 	// Mode is which of the two times this is.
 	Mode Mode
